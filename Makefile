@@ -1,0 +1,51 @@
+# Every target does its own set-up: a fresh clone needs nothing but Python (3.11 to 3.13) and pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m robench
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check bench boards boards-check boards-measure
+
+help:  ## show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
+
+setup: $(STAMP)  ## make .venv with everything that the tests use
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)  ## the W-Robust table of a natural and a robust network on bundled images
+	$(RUN) eval --defense natural-resnet18,fast-at-resnet18-w32 --attacks fgsm,pgd_sat,pgd_trades,cw_inf \
+		--dataset cifar10-sample --n 128 $(DEMO_OPTIONS)
+
+test: $(STAMP)  ## the default suite, offline, on the bundled sample
+	$(BIN)/python -m pytest -q
+
+test-slow: $(STAMP)  ## full data and long runs (robench data fetch cifar10 first)
+	$(BIN)/python -m pytest -q -m slow
+
+check: $(STAMP)  ## ruff, mypy --strict, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: $(STAMP)  ## time PGD against foolbox and torchattacks on the same model and images
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt torchattacks
+	$(BIN)/python -m benchmarks.pgd $(BENCH_OPTIONS)
+
+boards: $(STAMP)  ## regenerate everything under leaderboards/ from the records
+	$(RUN) leaderboard --records leaderboards/records --format md --out leaderboards/README.md
+	$(RUN) leaderboard --records leaderboards/records --format csv --out leaderboards/leaderboard.csv
+
+boards-check: boards  ## fail when something committed is stale
+	git diff --exit-code -- leaderboards
+
+boards-measure: $(STAMP)  ## measure the committed records (robench data fetch cifar10 first)
+	$(RUN) eval --defense natural-resnet18,fast-at-resnet18-w32,fast-at-early-resnet18-w32 \
+		--attacks fgsm,pgd_sat,pgd_trades,cw_inf --dataset cifar10 --n 1000 --out leaderboards/records
