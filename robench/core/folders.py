@@ -1,0 +1,24 @@
+"""Where user files live: ROBENCH_HOME, or the platform's data folder."""
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """The root of the user's data, runs and records."""
+    chosen = os.environ.get("ROBENCH_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("robench", appauthor=False)
+
+
+def data_folder() -> Path:
+    """Where fetched data sets are kept."""
+    return home() / "data"
+
+
+def records_folder() -> Path:
+    """Where `robench eval` writes records unless told otherwise."""
+    return home() / "records"
