@@ -1,0 +1,44 @@
+"""The one signed-gradient loop: PGD, FGSM and CW_inf of the attacks, the inner step of training."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Gradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(x (A, ...), rows (A,)) -> (logits (A, K), gradient (A, ...)); rows index the starting batch."""
+Settled = Callable[[Tensor, Tensor, Tensor], Tensor | None]
+"""(x, rows, logits) -> (A,) bool of rows that need no further step, or None for "none"."""
+
+
+def signed_ascent(
+    gradient: Gradient,
+    start: Tensor,
+    low: Tensor,
+    high: Tensor,
+    *,
+    step_size: float,
+    steps: int,
+    settled: Settled | None = None,
+) -> Tensor:
+    """z <- clamp(z + step_size sign(gradient), low, high), `steps` times; the last iterates (B, ...).
+
+    start, low, high: (B, ...) float32, pixel units. `settled` sees every iterate but the last, which
+    is the result, and takes rows out of the active set: no pass is spent on them afterwards.
+    Source: Madry et al. 2018, section 2.1.
+    """
+    result, rows = start.clone(), torch.arange(start.shape[0], device=start.device)
+    x = start
+    for _ in range(steps):
+        logits, direction = gradient(x, rows)
+        done = settled(x, rows, logits) if settled is not None else None
+        if done is not None and bool(done.any()):
+            keep = ~done
+            result[rows[done]] = x[done]
+            x, rows, direction = x[keep], rows[keep], direction[keep]
+            low, high = low[keep], high[keep]
+            if not len(rows):
+                return result
+        x = torch.clamp(x + step_size * direction.sign(), low, high)
+    result[rows] = x
+    return result

@@ -1,0 +1,103 @@
+"""Counter-based draws: a number is a function of what it is for, never of position or batch.
+
+Philox4x32-10 on integer tensors: key from (seed, component, image id, restart, target), counter
+from (element, step, purpose, probe). The same words on CPU and CUDA, at any batch size and order.
+Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_MASK = 0xFFFFFFFF
+_ROUNDS = 10
+
+PURPOSES = {"start": 0, "direction": 1, "probe": 2, "window": 3, "sign": 4}
+"""What a draw is for; the number is part of the counter, so it never changes."""
+
+
+def _multiply(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
+    """High and low 32 bits of a product of 32-bit words held in int64."""
+    product = a * b  # wraps in int64; the mask repairs the sign of the shifted half
+    return (product >> 32) & _MASK, product & _MASK
+
+
+def philox(counter: Sequence[Tensor | int], key: tuple[Tensor | int, Tensor | int]) -> Tensor:
+    """Four 32-bit words per counter: (..., 4) int64 in [0, 2^32).
+
+    counter: four words, key: two words, each int64 in [0, 2^32); tensors broadcast.
+    """
+    words = torch.broadcast_tensors(*(torch.as_tensor(w, dtype=torch.int64) for w in counter))
+    c0, c1, c2, c3 = words
+    k0, k1 = (torch.as_tensor(k, dtype=torch.int64) for k in key)
+    for _ in range(_ROUNDS):
+        high0, low0 = _multiply(_M0, c0)
+        high1, low1 = _multiply(_M1, c2)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)
+
+
+@dataclass(frozen=True)
+class ImageDraws:
+    """The draws of one component under one seed; keeps no state.
+
+    seed: any integer. component: the part that draws ("apgd_ce"), wherever it runs.
+    """
+
+    seed: int
+    component: str
+
+    def words(
+        self,
+        ids: Tensor,
+        count: int,
+        *,
+        purpose: str,
+        step: int = 0,
+        probe: int = 0,
+        restart: int = 0,
+        target: int = 0,
+    ) -> Tensor:
+        """(B, count) int64 words in [0, 2^32), row by row for the images `ids` (B,)."""
+        keys = [self._key(i, restart, target) for i in ids.tolist()]
+        key = torch.tensor(keys, dtype=torch.int64, device=ids.device).reshape(-1, 2, 1)
+        blocks = torch.arange(math.ceil(count / 4), device=ids.device)
+        words = philox((blocks, step, PURPOSES[purpose], probe), (key[:, 0], key[:, 1]))
+        return words.flatten(1)[:, :count]
+
+    def _key(self, image_id: int, restart: int, target: int) -> tuple[int, int]:
+        text = f"{self.seed}/{self.component}/{image_id}/{restart}/{target}"
+        digest = hashlib.sha256(text.encode()).digest()
+        return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+
+    def uniform(
+        self, ids: Tensor, shape: Sequence[int], low: float, high: float, *, purpose: str, **at: int
+    ) -> Tensor:
+        """(B, *shape) float32, uniform in [low, high). at: step, probe, restart, target."""
+        words = self.words(ids, math.prod(shape), purpose=purpose, **at)
+        unit = (words >> 8).float() * 2.0**-24
+        return (low + (high - low) * unit).reshape(-1, *shape)
+
+    def signs(self, ids: Tensor, shape: Sequence[int], *, purpose: str, **at: int) -> Tensor:
+        """(B, *shape) float32 of -1 and +1 with equal chance (Rademacher)."""
+        words = self.words(ids, math.prod(shape), purpose=purpose, **at)
+        return ((words & 1) * 2 - 1).float().reshape(-1, *shape)
+
+    def normal(self, ids: Tensor, shape: Sequence[int], *, purpose: str, **at: int) -> Tensor:
+        """(B, *shape) float32 standard normal (Box-Muller in float64).
+
+        Source: Box & Muller 1958. float64 logarithms may differ in the last bit between device
+        kinds, unlike `uniform` and `signs`.
+        """
+        count = math.prod(shape)
+        words = self.words(ids, 2 * count, purpose=purpose, **at).double()
+        radius = (-2 * ((words[:, :count] + 1) * 2.0**-32).log()).sqrt()
+        angle = 2 * math.pi * words[:, count:] * 2.0**-32
+        return (radius * angle.cos()).float().reshape(-1, *shape)
