@@ -1,0 +1,81 @@
+"""One block of images through an attack and the judge, without records: for tests of searches."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robench.attacks.resolve import NamedAttack, resolve_attacks
+from robench.core.protocols import Attack
+from robench.core.record import Stop, Verdict
+from robench.core.threat import ThreatModel
+from robench.evaluation.block import Block
+from robench.evaluation.judge import Judge
+
+ROWS = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out: verdicts, and the candidates (N, C, H, W) that were judged last,
+    and whether the attack left its input alone."""
+
+    verdicts: list[Verdict]
+    candidates: Tensor
+    unchanged: bool
+
+    @property
+    def survived(self) -> list[bool]:
+        return [verdict.survived for verdict in self.verdicts]
+
+
+def attack(
+    model: nn.Module,
+    text: str,
+    images: Tensor,
+    labels: Tensor,
+    threat: ThreatModel,
+    *,
+    stop: Stop = "last",
+    ids: Tensor | None = None,
+    seed: int = 0,
+    rows: int = ROWS,
+    search: Attack | None = None,
+) -> Outcome:
+    """Run `text` (a name with parameters, or an attack object as `search`) on all images at once."""
+    model = model.eval()
+    ids = torch.arange(len(images)) if ids is None else ids
+    judge = Judge(model, threat, rows)
+    named = NamedAttack(text, search) if search is not None else resolve_attacks(text)[0]
+    block = Block(judge, named.name, stop, ids, labels, images, judge.logits(images))
+    unchanged = block.run(named, model, rows, seed)
+    return Outcome(block.verdicts(), block.candidates, unchanged)
+
+
+def small_cnn(num_classes: int = 10, channels: int = 3, seed: int = 0) -> nn.Module:
+    """A small convolutional network with batch norm, fixed random weights, eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.Conv2d(channels, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(256, num_classes),
+        )
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.2)  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    return network.eval()
+
+
+def random_images(n: int, size: int = 8, channels: int = 3, seed: int = 0) -> Tensor:
+    """Images (n, channels, size, size) float32 of whole grey levels."""
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randint(0, 256, (n, channels, size, size), generator=generator)
+    return levels.float() / 255
