@@ -1,0 +1,37 @@
+"""What an evaluation will cost, from the passes of its attacks and one measured pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robench.evaluation.engine import Job
+from robench.evaluation.store import Shard
+from robench.evaluation.target import Target
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An upper bound: early exits and clean-wrong images only make it less.
+
+    seconds: on this device, at the measured speed of this defense.
+    """
+
+    defense: str
+    images: int
+    forward_passes: int
+    backward_passes: int
+    seconds: float
+
+
+def estimate(target: Target, jobs: Sequence[Job], shard: Shard | None) -> Estimate:
+    """Most passes over all images, and the time they take."""
+    ids = target.set.ids.tolist()
+    n = len(shard.take(ids) if shard else ids)
+    forward = sum(job.attack.attack.passes()[0] for job in jobs)
+    backward = sum(job.attack.attack.passes()[1] for job in jobs)
+    checks = 2 * len(jobs)  # the clean forward and the verification
+    # A gradient pass is timed as a whole; a forward without gradient is about half of it, and
+    # float32 verification about one gradient pass of the search copy.
+    seconds = target.seconds_per_row() * n * (backward + (forward - backward) / 2 + checks)
+    return Estimate(
+        target.defense.name, n, n * (forward + checks), n * backward, seconds
+    )

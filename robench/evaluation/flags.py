@@ -1,0 +1,172 @@
+"""The cheap sanity flags: what a reader must know before believing a number. Data, not prints."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from robench.core.record import Flag, Verdicts
+from robench.core.statistics import wilson
+from robench.core.threat import ThreatModel
+from robench.models.passes import exact_float32
+
+if TYPE_CHECKING:
+    from robench.evaluation.target import Target
+
+REPEATS = 5
+REPEAT_TOLERANCE = 1e-4
+ZERO_GRADIENT_SHARE = 0.01
+
+
+def defense_flags(target: "Target") -> list[Flag]:
+    """Flags of the defense itself, from its first batch. Source: AutoAttack checks.py, section 8.3."""
+    rows = min(target.shape.judge, len(target.ids))
+    images, labels = target.pixels(slice(0, rows)), target.labels[:rows]
+    judge = target.judge(ThreatModel(eps=0), target.shape.judge)
+    runs = [judge.logits(images) for _ in range(REPEATS)]
+    found = [
+        _training_mode(target.model),
+        _randomised(runs, labels),
+        _probabilities(runs[0]),
+        _batch_statistics(runs[0], judge.logits(images.flip(0)).flip(0)),
+        _dynamic(target.model, images),
+    ]
+    return [flag for flag in found if flag is not None]
+
+
+def _training_mode(model: nn.Module) -> Flag | None:
+    layers = [name or type(model).__name__ for name, m in model.named_modules() if m.training]
+    if not layers:
+        return None
+    message = f"{len(layers)} layers stay in training mode ({layers[0]} ...): put them in eval mode"
+    return Flag(name="training_mode", level="fail", message=message, value=len(layers))
+
+
+def _unit(logits: Tensor) -> Tensor:
+    return logits / logits.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def _randomised(runs: list[Tensor], labels: Tensor) -> Flag | None:
+    correct = {int((logits.argmax(1) == labels).sum()) for logits in runs}
+    spread = max(float((_unit(r) - _unit(runs[0])).norm(dim=1).max()) for r in runs[1:])
+    if len(correct) == 1 and spread <= REPEAT_TOLERANCE:
+        return None
+    message = "outputs change between forward passes: one verdict per image says little, use EOT"
+    return Flag(name="randomised", level="fail", message=message, value=spread)
+
+
+def _probabilities(logits: Tensor) -> Flag | None:
+    sums, tolerance = logits.sum(dim=1), 1e-5
+    inside = logits.max() < 1 + tolerance and logits.min() > -tolerance
+    if bool(inside) and bool(((sums - 1).abs() < tolerance).all()):
+        message = "outputs are probabilities: margin losses vanish, score the logits instead"
+        return Flag(name="softmax_output", level="warn", message=message)
+    normalised = logits.logsumexp(dim=1).abs().max() < 1e-4
+    if bool(normalised) and bool(logits.max() <= tolerance):
+        message = "outputs are log-probabilities: score the logits instead"
+        return Flag(name="log_softmax_output", level="warn", message=message)
+    return None
+
+
+def _batch_statistics(logits: Tensor, reordered: Tensor) -> Flag | None:
+    difference = float((_unit(logits) - _unit(reordered)).norm(dim=1).max())
+    if difference <= REPEAT_TOLERANCE:
+        return None
+    message = "an image's output depends on the others in its batch (batch statistics?)"
+    return Flag(name="batch_statistics", level="fail", message=message, value=difference)
+
+
+def _dynamic(model: nn.Module, images: Tensor) -> Flag | None:
+    try:
+        with torch.inference_mode(), exact_float32():
+            model(images.clone())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:80]
+        message = f"the forward pass differentiates or changes itself ({reason})"
+        return Flag(name="dynamic", level="warn", message=message)
+    return None
+
+
+def record_flags(verdicts: Verdicts, attack: Any, threat: ThreatModel) -> list[Flag]:
+    """Flags that follow from the verdicts and the attack's parameters alone."""
+    found = [
+        *_attack_flags(verdicts, threat),
+        *_counted(verdicts),
+        _under_travel(attack, threat),
+        _batch_dependent(attack),
+    ]
+    return [flag for flag in found if flag is not None]
+
+
+def _attack_flags(verdicts: Verdicts, threat: ThreatModel) -> list[Flag | None]:
+    correct = verdicts.clean_correct
+    attacked = sum(correct)
+    if not attacked or threat.eps == 0:
+        return []
+    moved = [d for d, c in zip(verdicts.distance, correct, strict=True) if c and d > 0]
+    rose = sum("margin_rose" in flags for flags in verdicts.flags)
+    no_op = weaker = None
+    if not moved:
+        message = "the attack changed no image: its number is the clean accuracy"
+        no_op = Flag(name="no_op", level="fail", message=message, value=attacked)
+    elif rose > attacked / 2:
+        message = "most images end with a larger margin than they began with: the attack misleads"
+        weaker = Flag(name="margin_rose", level="fail", message=message, value=rose / attacked)
+    return [no_op, weaker]
+
+
+_COUNTED: dict[str, tuple[Literal["info", "warn"], str]] = {
+    "rejected_not_finite": ("warn", "candidates were not finite and refused"),
+    "rejected_box": ("warn", "candidates left [0, 1] and were refused"),
+    "rejected_ball": ("warn", "candidates left the ball and were refused"),
+    "rejected_logits": ("warn", "candidates gave logits that are not finite and were refused"),
+    "unconfirmed_hit": ("info", "hits of the search were not confirmed in float32"),
+    "fragile": ("info", "verdicts hang on a margin within float32 rounding"),
+    "float64_disagrees": ("info", "fragile verdicts would differ in float64"),
+    "tie": ("info", "verdicts are ties: the first index wins"),
+}
+
+
+def _counted(verdicts: Verdicts) -> list[Flag | None]:
+    counts = {name: sum(name in flags for flags in verdicts.flags) for name in _COUNTED}
+    flags: list[Flag | None] = [
+        Flag(name=name, level=level, message=f"{counts[name]} images: {text}", value=counts[name])
+        for name, (level, text) in _COUNTED.items()
+        if counts[name]
+    ]
+    return [*flags, _zero_gradients(verdicts)]
+
+
+def _zero_gradients(verdicts: Verdicts) -> Flag | None:
+    attacked = sum(verdicts.clean_correct)
+    count = sum("zero_gradient" in flags for flags in verdicts.flags)
+    if not count:
+        return None
+    # One image proves nothing: a share alarms when its count and interval do (attacks.md 16).
+    alarm = count >= 3 and wilson(count, attacked).low > ZERO_GRADIENT_SHARE
+    message = f"{count} images have a zero or undefined gradient at the start: masked gradients?"
+    return Flag(
+        name="zero_gradient", level="fail" if alarm else "warn", message=message, value=count
+    )
+
+
+def _under_travel(attack: Any, threat: ThreatModel) -> Flag | None:
+    if not hasattr(attack, "travel") or threat.eps == 0:
+        return None
+    can, needed = attack.travel(threat)
+    if can >= needed:
+        return None
+    message = f"steps reach {can:.4f}, crossing the ball from the start takes {needed:.4f}"
+    return Flag(
+        name="under_travel",
+        level="info" if can >= threat.eps else "warn",
+        message=message,
+        value=can / needed,
+    )
+
+
+def _batch_dependent(attack: Any) -> Flag | None:
+    if not getattr(attack, "batch_dependent", False):
+        return None
+    message = "another package's search: its draws are shared by the images of a batch"
+    return Flag(name="batch_dependent", level="info", message=message)

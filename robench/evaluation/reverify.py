@@ -1,0 +1,53 @@
+"""Judge stored adversarial examples again, with the defense and images that the record names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from robench.core.errors import InputError
+from robench.core.record import Record, parse_ids, read_record
+from robench.data.open import load_evalset
+from robench.defenses.reference import load_defense
+from robench.evaluation.judge import Judge
+from robench.evaluation.store import read_adversarial
+from robench.models.passes import resolve_device
+
+
+@dataclass(frozen=True)
+class Reverified:
+    """checked: images judged again. differ: ids whose verdict is not the record's."""
+
+    record: Record
+    checked: int
+    broken: int
+    differ: list[int]
+
+
+def reverify(path: Path, device: str = "auto") -> Reverified:
+    """Fresh verdicts on the candidates saved beside the record at `path`.
+
+    Raises: InputError when the record, its candidates, the defense or the images are not those.
+    """
+    record = read_record(path)
+    ids, candidates = read_adversarial(path)
+    where = resolve_device(device)
+    defense = load_defense(record.defense.ref, dataset=record.images.dataset)
+    if defense.fingerprint != record.defense.fingerprint:
+        raise InputError(
+            f"{record.defense.ref!r} is not the defense of {path}: its fingerprint differs"
+        )
+    images = load_evalset(record.images.dataset).select(parse_ids(record.images.ids))
+    if images.digest != record.images.digest:
+        raise InputError(f"{record.images.dataset} is not the image set of {path}: digest differs")
+    rows = record.pass_shape.judge
+    judge = Judge(defense.model.to(where), record.threat, rows)
+    chosen = images.select(ids.tolist())
+    clean = torch.from_numpy(chosen.images).to(where).float() / 255
+    labels = torch.from_numpy(chosen.labels).to(where)
+    found = judge.verify(clean, candidates.to(where), labels)
+    survived = (judge.logits(clean).argmax(1) == labels) & ~found.broken
+    stated = dict(zip(record.verdicts.id, record.verdicts.survived, strict=True))
+    pairs = zip(ids.tolist(), survived.tolist(), strict=True)
+    differ = [i for i, fresh in pairs if stated.get(i) != fresh]
+    return Reverified(record, len(ids), int((~survived).sum()), differ)

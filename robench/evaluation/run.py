@@ -1,0 +1,224 @@
+"""`robench.evaluate`: text or objects in, rows out. What `robench eval` calls."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from robench.attacks.resolve import NamedAttack, resolve_attacks
+from robench.core.errors import InputError, RobenchError
+from robench.core.folders import records_folder
+from robench.core.record import Record, Stop, parse_ids
+from robench.core.row import Row, row_of, worst_case
+from robench.core.threat import DEFAULT_EPS, Norm, ThreatModel
+from robench.data.evalset import EvalSet
+from robench.data.open import load_evalset
+from robench.defenses.check import normalization_warning
+from robench.defenses.defense import Defense
+from robench.defenses.reference import load_defense
+from robench.evaluation.engine import Job, Progress, Sitting, check_job, draft_record, measure
+from robench.evaluation.estimate import Estimate, estimate
+from robench.evaluation.result import Result
+from robench.evaluation.store import RecordFile, Shard
+from robench.evaluation.target import Target
+from robench.models.passes import resolve_device
+
+_NORMALIZATION_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything about an evaluation but the defense and the attacks; the defaults are `eval`'s.
+
+    dataset: a name, an image folder or an EvalSet; None: the one the defense was trained for.
+    n: first n images, None: all. images: ids such as "0-99,512" instead. eps: None: the defense's
+    own, else 8/255 (linf) or 0.5 (l2). stop: None: each attack's default. batch_size: images in
+    flight, None: measured. out: folder of the records, None: the user's data folder.
+    """
+
+    dataset: str | EvalSet | None = None
+    n: int | None = None
+    images: str | None = None
+    norm: Norm = "linf"
+    eps: float | None = None
+    stop: Stop | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    batch_size: int | None = None
+    seed: int = 0
+    arch: str | None = None
+    width: int | None = None
+    normalize: str | None = None
+    shard: str | None = None
+    mixed_hardware: bool = False
+    out: Path | None = None
+    save_adversarial: bool = False
+    pi_adv: float = 0.5
+
+
+def evaluate(
+    defense: str | nn.Module | Sequence[str | nn.Module],
+    attacks: str = "white-box",
+    *,
+    progress: Progress | None = None,
+    on_estimate: Callable[[Estimate], None] | None = None,
+    dry_run: bool = False,
+    **options: object,
+) -> Result:
+    """Score one or several defenses; verdicts are kept on disk and reused by the next call.
+
+    defense: a reference ("natural-resnet18", "runs/x.safetensors", "python:module:function"), a
+    torch module that takes pixels in [0, 1], or several. attacks: a list such as
+    "fgsm,pgd_sat[steps=50]". options: the fields of `Options`.
+
+    Raises: InputError for anything that cannot be used. An attack that fails gives a row of status
+    "failed", not an exception.
+    """
+    chosen = _options(options)
+    named = resolve_attacks(attacks)
+    defenses = [defense] if isinstance(defense, str | nn.Module) else list(defense)
+    rows: list[Row] = []
+    records: list[Record] = []
+    warnings: list[str] = []
+    for one in defenses:
+        session = _Session(one, named, chosen)
+        warnings += session.warnings
+        if on_estimate is not None:
+            on_estimate(session.estimate())
+        if not dry_run:
+            session.run(progress or (lambda label, done, total: None))
+        rows += session.rows
+        records += session.records
+    return Result(rows, records, warnings)
+
+
+def _options(options: dict[str, object]) -> Options:
+    known = Options.__dataclass_fields__
+    for name in options:
+        if name not in known:
+            raise InputError(f"evaluate takes no option {name!r}: it takes {', '.join(known)}")
+    chosen = Options(**options)  # type: ignore[arg-type]
+    if chosen.batch_size is not None and chosen.batch_size < 1:
+        raise InputError(f"batch size must be at least 1, not {chosen.batch_size}")
+    if not 0 <= chosen.pi_adv <= 1:
+        raise InputError(f"pi_adv must lie in [0, 1], not {chosen.pi_adv}")
+    if chosen.n is not None and chosen.images is not None:
+        raise InputError("give --n or --images, not both")
+    return chosen
+
+
+class _Session:
+    """One defense under all attacks."""
+
+    def __init__(
+        self, defense: str | nn.Module, attacks: Sequence[NamedAttack], options: Options
+    ) -> None:
+        self.options = options
+        self.shard = Shard.parse(options.shard) if options.shard else None
+        self.defense, images = _load(defense, options)
+        self.threat = _threat(self.defense, options)
+        self.threat.check_against(images.images[0].size)
+        self.jobs = [self._job(attack) for attack in attacks]
+        self.not_run = {job.attack.name: check_job(job) for job in self.jobs}
+        self.target = Target(
+            self.defense, images, resolve_device(options.device), options.precision
+        )
+        self.warnings = self._warnings()
+        self.rows: list[Row] = []
+        self.records: list[Record] = []
+
+    def _job(self, attack: NamedAttack) -> Job:
+        stop: Stop = self.options.stop or attack.attack.stops[0]
+        options = self.options
+        return Job(attack, self.threat, stop, options.seed, options.mixed_hardware)
+
+    def _warnings(self) -> list[str]:
+        few = slice(0, _NORMALIZATION_IMAGES)
+        found = normalization_warning(
+            self.defense, self.target.pixels(few).cpu(), self.target.labels[few].cpu()
+        )
+        return [found] if found else []
+
+    def estimate(self) -> Estimate:
+        """Passes and expected seconds of the jobs that can run."""
+        jobs = [job for job in self.jobs if self.not_run[job.attack.name] is None]
+        return estimate(self.target, jobs, self.shard)
+
+    def run(self, progress: Progress) -> None:
+        """Fill rows and records; a failed attack does not stop the others."""
+        for job in self.jobs:
+            reason = self.not_run[job.attack.name]
+            self.rows.append(
+                self._measured(job, progress) if reason is None else self._row(job, reason)
+            )
+        row = worst_case(self.records, self.options.pi_adv)
+        if row is not None:
+            self.rows.append(row)
+
+    def _measured(self, job: Job, progress: Progress) -> Row:
+        options = self.options
+        out = options.out or records_folder()
+        file = RecordFile(out, draft_record(self.target, job), self.shard)
+        sitting = Sitting(options.batch_size, self.shard, options.save_adversarial, progress)
+        try:
+            record = measure(self.target, job, file, sitting)
+        except InputError:
+            raise
+        except RobenchError as error:
+            kept = file.load()
+            if kept is None:
+                return self._row(job, str(error), failed=True)
+            row = row_of(kept, options.pi_adv, str(file.path))
+            row.status, row.reason = "failed", str(error)
+            return row
+        self.records.append(record)
+        path = file.whole if record.status == "done" else file.path
+        return row_of(record, options.pi_adv, str(path))
+
+    def _row(self, job: Job, reason: str, failed: bool = False) -> Row:
+        return Row(
+            defense=self.defense.name,
+            dataset=self.target.set.name,
+            attack=job.attack.name,
+            parameters=job.attack.info.parameters,
+            status="failed" if failed else "not_run",
+            reason=reason,
+            norm=job.threat.norm,
+            eps=job.threat.eps,
+        )
+
+
+def _load(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet]:
+    """The defense and its images; the data set may come from the defense, the classes from it."""
+    images = options.dataset if isinstance(options.dataset, EvalSet) else None
+    if images is None and options.dataset is not None:
+        images = load_evalset(options.dataset)  # type: ignore[arg-type]
+    found = load_defense(
+        defense,
+        arch=options.arch,
+        width=options.width,
+        num_classes=images.num_classes if images else None,
+        normalize=options.normalize,
+        dataset=images.name if images else None,
+        input_shape=images.images.shape[1:] if images else (3, 32, 32),
+    )
+    if images is None:
+        if found.dataset is None:
+            raise InputError(
+                f"{found.name} does not say which data set it was trained for: give --dataset"
+            )
+        images = load_evalset(found.dataset)
+    if options.images is not None:
+        images = images.select(parse_ids(options.images))
+    elif options.n is not None:
+        images = images.first(options.n)
+    return found, images
+
+
+def _threat(defense: Defense, options: Options) -> ThreatModel:
+    eps = options.eps
+    if eps is None and defense.norm in (None, options.norm):
+        eps = defense.eps
+    return ThreatModel(options.norm, DEFAULT_EPS[options.norm] if eps is None else eps)
+

@@ -1,0 +1,132 @@
+"""Records on disk: where they are, what is settled already, and shards that become one."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from robench.core.errors import InputError
+from robench.core.files import atomic_write, check_writable
+from robench.core.record import Record, Verdicts, read_record, write_record
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part i of k, 1-based: every k-th image from the i-th on."""
+
+    i: int
+    k: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """`2/4`. Raises: InputError for anything else."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        shard = cls(int(match[1]), int(match[2])) if match else cls(0, 0)
+        if not 1 <= shard.i <= shard.k:
+            raise InputError(f"cannot read shard {text!r}: expected i/k with 1 <= i <= k, as 1/4")
+        return shard
+
+    def take(self, ids: list[int]) -> list[int]:
+        """The ids of this part."""
+        return ids[self.i - 1 :: self.k]
+
+
+class RecordFile:
+    """The file of one measurement, and of its shards.
+
+    folder: the root of all records. draft: a record without verdicts; its key names the file.
+    """
+
+    def __init__(self, folder: Path, draft: Record, shard: Shard | None = None) -> None:
+        self.draft, self.shard = draft, shard
+        place = folder / _safe(draft.images.dataset) / _safe(draft.defense.name)
+        self.stem = f"{_safe(draft.attack.name)}-{draft.key}"
+        self.whole = place / f"{self.stem}.json"
+        part = f".shard-{shard.i}-of-{shard.k}" if shard else ""
+        self.path = place / f"{self.stem}{part}.json"
+        self.adversarial = place / f"{self.stem}.adversarial"
+        check_writable(place)
+
+    def load(self) -> Record | None:
+        """What is settled: the finished record, else this part's own, else all that parts hold.
+
+        Raises: InputError when a record was made by a defense that computes otherwise.
+        """
+        if self.whole.exists():
+            whole = self._read(self.whole)
+            if whole.status == "done":
+                return whole
+        if self.shard is not None:
+            return self._read(self.path) if self.path.exists() else None
+        return self.united([path for path in [self.whole, *self.shards()] if path.exists()])
+
+    def shards(self) -> list[Path]:
+        """The files of all parts that are there."""
+        return sorted(self.whole.parent.glob(f"{self.stem}.shard-*-of-*.json"))
+
+    def united(self, paths: list[Path]) -> Record | None:
+        """One record with the verdicts and costs of several, or None for no path."""
+        found = [self._read(path) for path in paths]
+        if not found:
+            return None
+        verdicts = {verdict.id: verdict for record in found for verdict in record.verdicts}
+        first = found[0]
+        first.verdicts = Verdicts.of(verdicts.values())
+        first.cost.seconds = sum(record.cost.seconds for record in found)
+        first.cost.sittings = sum(record.cost.sittings for record in found)
+        first.cost.passes_redone = sum(record.cost.passes_redone for record in found)
+        first.cost.started = min(record.cost.started for record in found)
+        return first
+
+    def _read(self, path: Path) -> Record:
+        record = read_record(path)
+        # Mixed hardware rounds differently by design; it is flagged instead.
+        if self.draft.device_kind != "mixed" and record.logit_probe != self.draft.logit_probe:
+            raise InputError(
+                f"{path}: the defense's float32 logits differ from those it was begun with, so "
+                "nothing of it can be used: choose another --out, or restore the old set-up"
+            )
+        return record
+
+    def save(self, record: Record) -> None:
+        """Write atomically; the whole record takes the place of the parts it was united from."""
+        whole = record.status == "done" or self.shard is None
+        absorbed = self.shards() if whole else []
+        write_record(self.whole if whole else self.path, record)
+        for part in absorbed:
+            part.unlink(missing_ok=True)
+
+    def save_adversarial(self, ids: Tensor, candidates: Tensor) -> None:
+        """Keep candidates (B, C, H, W) in exact float32 beside the record, one part per block."""
+        content = {"ids": ids.cpu(), "candidates": candidates.cpu().float().contiguous()}
+        part = f"{int(ids[0]):08d}-{len(ids)}.safetensors"
+        atomic_write(self.adversarial / part, save(content))
+
+
+def read_adversarial(record_path: Path) -> tuple[Tensor, Tensor]:
+    """(ids (N,), candidates (N, C, H, W) float32) saved beside a record.
+
+    Raises: InputError when there are none.
+    """
+    parts = sorted(record_path.with_suffix(".adversarial").glob("*.safetensors"))
+    if not parts:
+        raise InputError(
+            f"no adversarial examples beside {record_path}: "
+            "measure again with robench eval ... --save-adversarial"
+        )
+    try:
+        loaded = [load_file(part) for part in parts]
+        return (
+            torch.cat([part["ids"] for part in loaded]),
+            torch.cat([part["candidates"] for part in loaded]),
+        )
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise InputError(f"adversarial examples beside {record_path} are damaged: {error}") from None
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "unnamed"

@@ -1,0 +1,168 @@
+"""Target: one defense and one image set, made ready on one device and shared by all attacks."""
+
+import copy
+import hashlib
+import time
+
+import torch
+from torch import Tensor
+
+from robench.core.errors import InputError
+from robench.core.record import DefenseInfo, Flag, ImagesInfo, PassShape, format_ids
+from robench.core.threat import ThreatModel
+from robench.data.evalset import EvalSet
+from robench.defenses.defense import Defense
+from robench.evaluation.flags import defense_flags
+from robench.evaluation.judge import Judge
+from robench.models.passes import device_kind, exact_float32, pass_shape, resolve_precision
+from robench.models.prepare import prepare
+from robench.models.view import ModelView
+from robench.numerics.losses import cross_entropy
+
+PROBE_IMAGES = 8
+_PREPARATION_IMAGES = 32
+
+
+class Target:
+    """A defense on its device with its search copy, clean logits and sanity flags.
+
+    precision: auto, fp32 or bf16, of searches. Raises: InputError for a defense whose logits have
+    another shape than the image set's classes, or are not finite on clean images.
+    """
+
+    def __init__(
+        self, defense: Defense, images: EvalSet, device: torch.device, precision: str
+    ) -> None:
+        self.defense, self.set, self.device = defense, images, device
+        self.images = torch.from_numpy(images.images).to(device)
+        self.labels = torch.from_numpy(images.labels).to(device)
+        self.ids = torch.from_numpy(images.ids).to(device)
+        self.model = _on_device(defense.model, device)
+        self.shape = pass_shape(device, self.images[0].numel())
+        self._clean: dict[int, tuple[Tensor, Tensor]] = {}
+        self._check_outputs()
+        # The copy is made in the resolved precision, or in float32 where it says why not.
+        wanted = resolve_precision(precision, device)
+        with exact_float32():
+            self.search = prepare(self.model, self.pixels(slice(0, _PREPARATION_IMAGES)), wanted)
+        self.device_kind = device_kind(device, self.search.precision)
+        self.flags: tuple[Flag, ...] = (*defense_flags(self), *self._fallback_flags(wanted))
+        self._seconds_per_row: float | None = None
+
+    def pixels(self, where: slice | Tensor) -> Tensor:
+        """Images (B, C, H, W) as float32(k) / 255."""
+        return self.images[where].float() / 255
+
+    def judge(self, threat: ThreatModel, rows: int) -> Judge:
+        """A judge of this defense."""
+        return Judge(self.model, threat, rows)
+
+    def clean_logits(self, places: Tensor, rows: int) -> Tensor:
+        """(B, K) float32 logits of clean images, computed once per pass shape."""
+        if rows not in self._clean:
+            logits = torch.zeros(len(self.ids), self.defense.num_classes, device=self.device)
+            self._clean[rows] = (logits, torch.zeros_like(self.ids, dtype=torch.bool))
+        logits, known = self._clean[rows]
+        missing = places[~known[places]]
+        if len(missing):
+            logits[missing] = self.judge(ThreatModel(eps=0), rows).logits(self.pixels(missing))
+            known[missing] = True
+            self._check_finite(missing, logits[missing])
+        return logits[places]
+
+    def logit_probe(self) -> str:
+        """SHA-256 of the float32 logits of the first 8 ids: a resume must find the same bits."""
+        first = torch.arange(min(PROBE_IMAGES, len(self.ids)), device=self.device)
+        logits = self.judge(ThreatModel(eps=0), self.shape.judge).logits(self.pixels(first))
+        return hashlib.sha256(logits.cpu().numpy().tobytes()).hexdigest()
+
+    def state_digest(self) -> str:
+        """SHA-256 of every parameter and buffer: attacking must not change the defense."""
+        sha = hashlib.sha256()
+        for tensor in self.model.state_dict().values():
+            sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return sha.hexdigest()
+
+    def seconds_per_row(self) -> float:
+        """Measured time of one gradient pass of the search copy, per image."""
+        if self._seconds_per_row is None:
+            x = self.pixels(slice(0, self.shape.search))
+            ids, labels = self.ids[: len(x)], self.labels[: len(x)]
+            view = ModelView(
+                self.search.forward,
+                self.model,
+                self.shape.search,
+                ids,
+                lambda *_: None,
+                lambda ids, _: torch.zeros_like(ids, dtype=torch.bool),
+            )
+            for _ in range(2):  # the first pass pays for allocation and kernel choice
+                started = time.perf_counter()
+                view.loss_gradient(cross_entropy, x, labels, ids)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+                self._seconds_per_row = (time.perf_counter() - started) / self.shape.search
+        assert self._seconds_per_row is not None
+        return self._seconds_per_row
+
+    def defense_info(self) -> DefenseInfo:
+        """What a record says of the defense."""
+        defense = self.defense
+        return DefenseInfo(
+            name=defense.name,
+            ref=defense.ref,
+            fingerprint=defense.fingerprint,
+            architecture=defense.architecture,
+            width=defense.width,
+            parameters=defense.parameters,
+            num_classes=defense.num_classes,
+            normalization=defense.normalization,
+            dataset=defense.dataset,
+            checkpoint_sha256=(defense.source or {}).get("sha256"),
+            key_rules=tuple(defense.key_rules),
+        )
+
+    def images_info(self) -> ImagesInfo:
+        """What a record says of the image set."""
+        ids = format_ids(self.set.ids.tolist())
+        return ImagesInfo(dataset=self.set.name, n=len(self.set), digest=self.set.digest, ids=ids)
+
+    def pass_shape(self, halvings: int = 0) -> PassShape:
+        """The fixed pass shape, halved as often as memory ran out."""
+        search, judge = self.shape.search >> halvings, self.shape.judge >> halvings
+        return PassShape(max(1, search), max(1, judge))
+
+    def _fallback_flags(self, wanted: str) -> list[Flag]:
+        if self.search.precision == wanted:
+            return []
+        message = f"asked for {wanted}, searched in {self.search.precision}: {self.search.note}"
+        return [Flag(name="precision_fallback", level="info", message=message)]
+
+    def _check_outputs(self) -> None:
+        first = torch.arange(min(PROBE_IMAGES, len(self.ids)), device=self.device)
+        judge = self.judge(ThreatModel(eps=0), self.shape.judge)
+        logits = judge.logits(self.pixels(first))
+        expected = (len(first), self.set.num_classes)
+        if tuple(logits.shape) != expected:
+            raise InputError(
+                f"{self.defense.name} gives outputs of shape {tuple(logits.shape)} for "
+                f"{len(first)} images of {self.set.name}, expected {expected}"
+            )
+        self._check_finite(first, logits)
+
+    def _check_finite(self, places: Tensor, logits: Tensor) -> None:
+        bad = places[~logits.isfinite().all(dim=1)]
+        if len(bad):
+            named = ", ".join(str(i) for i in self.ids[bad][:5].tolist())
+            raise InputError(
+                f"{self.defense.name} gives logits that are not finite on {len(bad)} clean images "
+                f"of {self.set.name} (ids {named}): nothing can be said of its robustness"
+            )
+
+
+def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The module itself where it already is on the device, else a copy: the user's stays put."""
+    tensors = [*model.parameters(), *model.buffers()]
+    if all(tensor.device.type == device.type for tensor in tensors):
+        return model
+    return copy.deepcopy(model).to(device)

@@ -1,0 +1,92 @@
+"""Device kinds, the fixed shape of every pass, and float32 that is float32."""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from robench.core.errors import InputError
+from robench.core.record import PassShape
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def cpu_class() -> str:
+    """`amx`, `avx512_bf16` or `other`: the instruction class that decides how kernels round."""
+    found = torch.cpu.get_capabilities()
+    return next((name for name in ("amx_bf16", "avx512_bf16") if found.get(name)), "other")
+
+
+def resolve_device(text: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:1`. Raises: InputError for a device that is not there."""
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise InputError(f"unknown device {text!r}: expected auto, cpu or cuda") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {text!r} is not supported: expected auto, cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {text!r} is not there: {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`fp32` or `bf16`: auto takes bf16 where the hardware gains from it.
+
+    Raises: InputError for an unknown name.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}: expected {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_class() != "other"
+    return "bf16" if gains else "fp32"
+
+
+def device_kind(device: torch.device, precision: str) -> str:
+    """What verdicts may depend on beside their inputs, as one text: cpu/avx512_bf16/2.13.0/bf16."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_class()
+    version = torch.__version__.split("+")[0]
+    return f"{device.type}/{name.replace(' ', '-')}/{version}/{precision}"
+
+
+def pass_shape(device: torch.device, elements: int) -> PassShape:
+    """Rows of every search pass and every judge pass, for images of `elements` values.
+
+    Fixed per device type and input size, never adapted to a run: kernels round by shape. Measured
+    on CPU (benchmarks/pass_shape.py): 32 to 128 rows are equally fast, so 32 wastes least on
+    padding; verification pads more often, so it gets 16.
+    """
+    small = elements <= 3 * 64 * 64
+    if device.type == "cuda":
+        return PassShape(256, 256) if small else PassShape(64, 64)
+    return PassShape(32, 16) if small else PassShape(16, 8)
+
+
+def hardware() -> dict[str, str]:
+    """What the measurement ran on, for people."""
+    found = {"machine": platform.machine(), "threads": str(torch.get_num_threads())}
+    name = torch.cpu.get_capabilities().get("cpu_name")
+    found["cpu"] = f"{name or platform.processor() or 'unknown'} ({cpu_class()})"
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """No TF32, no reduced-precision matrix products, no autotuned or nondeterministic kernels."""
+    backends = torch.backends
+    matmul, cudnn = torch.get_float32_matmul_precision(), backends.cudnn
+    before = (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
+    try:
+        torch.set_float32_matmul_precision("highest")
+        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = False, False, True
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before

@@ -1,0 +1,163 @@
+"""ModelView: what a search sees. Fixed padded passes, per-image counters, and offers to the judge."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from robench.models.passes import exact_float32
+from robench.numerics.losses import Loss
+
+Offer = Callable[[Tensor, Tensor, Tensor], Tensor | None]
+Submit = Callable[[Tensor, Tensor], Tensor]
+
+
+def padded_chunks(x: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """x (B, ...) in pieces of exactly `rows` rows, the last one filled with copies of its first."""
+    for start in range(0, len(x), rows):
+        piece = x[start : start + rows]
+        where = slice(start, start + len(piece))
+        if len(piece) < rows:
+            piece = torch.cat([piece, piece[:1].expand(rows - len(piece), *piece.shape[1:])])
+        yield where, piece
+
+
+def _like_network(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+
+
+def forward_padded(
+    forward: Callable[[Tensor], Tensor],
+    x: Tensor,
+    rows: int,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Logits (B, K) of x (B, ...), every pass at exactly `rows` rows, no gradient."""
+    # no_grad, not inference_mode: a defense may differentiate inside its forward. clone: a defense
+    # that works in place must not change the images.
+    with torch.no_grad():
+        pieces = [
+            forward(chunk.clone()).to(dtype)[: where.stop - where.start]
+            for where, chunk in padded_chunks(x, rows)
+        ]
+    return torch.cat(pieces)
+
+
+class ModelView:
+    """The model of one block of images.
+
+    forward: the search copy. defense: the unmodified network, for adapters. rows: rows of every
+    pass. ids: (N,) the block's image ids. offer, submit: the judge's ears (see `core.protocols`).
+    tick: called after each pass with the rows it served.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        defense: nn.Module,
+        rows: int,
+        ids: Tensor,
+        offer: Offer,
+        submit: Submit,
+        tick: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        self._forward, self._defense, self._rows, self._tick = forward, defense, rows, tick
+        self._sorted, self._order = ids.sort()
+        self._offer, self._submit = offer, submit
+        self.forward_passes = torch.zeros_like(ids)
+        self.backward_passes = torch.zeros_like(ids)
+        self.zero_gradient = torch.zeros_like(ids, dtype=torch.bool)
+
+    def places(self, ids: Tensor) -> Tensor:
+        """(B,) positions of `ids` in the block."""
+        return self._order[torch.searchsorted(self._sorted, ids)]
+
+    def offer(self, ids: Tensor, x: Tensor, logits: Tensor) -> Tensor | None:
+        """See `core.protocols.View.offer`."""
+        return self._offer(ids, x, logits)
+
+    def submit(self, ids: Tensor, x: Tensor) -> Tensor:
+        """See `core.protocols.View.submit`."""
+        return self._submit(ids, x)
+
+    def logits(self, x: Tensor, ids: Tensor) -> Tensor:
+        """See `core.protocols.View.logits`."""
+        self.forward_passes[self.places(ids)] += 1
+        pieces = []
+        with torch.no_grad():
+            for where, chunk in padded_chunks(x, self._rows):
+                pieces.append(self._forward(_like_network(chunk)).float()[: where.stop - where.start])
+                self._tick(where.stop - where.start)
+        return torch.cat(pieces)
+
+    def loss_gradient(
+        self, loss: Loss, x: Tensor, labels: Tensor, ids: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `core.protocols.View.loss_gradient`. labels: (B, ...) whatever the loss takes."""
+        places = self.places(ids)
+        logits, gradients = [], []
+        chunks = zip(padded_chunks(x, self._rows), padded_chunks(labels, self._rows), strict=True)
+        for (where, chunk), (_, chunk_labels) in chunks:
+            n = where.stop - where.start
+            z, gradient = self._chunk_gradient(loss, _like_network(chunk), chunk_labels)
+            logits.append(z[:n])
+            gradients.append(gradient[:n])
+            self._tick(n)
+        gradient = torch.cat(gradients)
+        self._note_zero_gradients(places, gradient)
+        self.forward_passes[places] += 1
+        self.backward_passes[places] += 1
+        return torch.cat(logits), gradient
+
+    def _chunk_gradient(self, loss: Loss, chunk: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        chunk = chunk.detach().requires_grad_()
+        with torch.enable_grad():
+            output = self._forward(chunk)
+        z = output.detach().float()
+        if not output.requires_grad:  # nothing to differentiate: a zero gradient, and flagged so
+            return z, torch.zeros_like(chunk)
+        seed = _unit_scale(loss(z, labels)[1]).to(output.dtype)
+        (gradient,) = torch.autograd.grad(output, chunk, seed, allow_unused=True)
+        return z, torch.zeros_like(chunk) if gradient is None else gradient.float()
+
+    def _note_zero_gradients(self, places: Tensor, gradient: Tensor) -> None:
+        """Images whose first gradient is zero or not finite: an ascent starts nowhere from there."""
+        rows = gradient.flatten(1)
+        dead = ~rows.isfinite().all(dim=1) | (rows == 0).all(dim=1)
+        first = self.backward_passes[places] == 0
+        self.zero_gradient[places] |= dead & first
+
+    @property
+    def module(self) -> nn.Module:
+        """See `core.protocols.View.module`."""
+        return _CountingModule(self)
+
+
+def _unit_scale(gradient: Tensor) -> Tensor:
+    """Rows scaled by a power of two to a largest magnitude in [0.5, 1): bits and signs stay."""
+    largest = gradient.abs().amax(dim=1, keepdim=True)
+    return torch.ldexp(gradient, -torch.frexp(largest).exponent)
+
+
+class _CountingModule(nn.Module):
+    """The float32 unmodified defense for adapters; a pass over part of the block counts for all."""
+
+    def __init__(self, view: ModelView) -> None:
+        super().__init__()
+        self.__dict__["view"] = view  # not a submodule: its state is not ours
+
+    def forward(self, x: Tensor) -> Tensor:
+        view: ModelView = self.view
+        with exact_float32():
+            logits: Tensor = view._defense(x)
+        view.forward_passes += 1
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)
+        view._tick(len(x))
+        if len(x) == len(view._sorted):
+            ids = torch.empty_like(view._sorted).scatter_(0, view._order, view._sorted)
+            view.offer(ids, x.detach().float(), logits.detach())
+        return logits
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.view.backward_passes += 1
