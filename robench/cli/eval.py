@@ -1,0 +1,192 @@
+"""`robench eval`: score defenses under attacks and print their W-Robust table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robench.core.errors import InputError, RequirementNotMet, RunError
+from robench.core.names import split_list
+from robench.core.requirement import Requirement
+from robench.core.threat import parse_number
+
+if TYPE_CHECKING:
+    from robench.evaluation.result import Result
+
+
+def evaluate_command(
+    defense: Annotated[
+        str,
+        typer.Option(
+            help="Registry name, checkpoint file, python:module:function, torchvision:name; "
+            "several split at commas."
+        ),
+    ],
+    attacks: Annotated[
+        str, typer.Option(help="Attacks or groups; pgd_sat[steps=50] sets a parameter.")
+    ] = "white-box",
+    dataset: Annotated[
+        str | None, typer.Option(help="Default: the one the defense was trained for.")
+    ] = None,
+    n: Annotated[int | None, typer.Option(help="First n test images; default all.")] = None,
+    images: Annotated[str | None, typer.Option(help="Image ids instead: 0-99,512.")] = None,
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    eps: Annotated[
+        str | None, typer.Option(help="8/255 or 0.031; default the defense's own, else 8/255.")
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option(help="last: judge the final iterate; any: every believed hit.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of searches: auto, fp32 or bf16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    batch_size: Annotated[str, typer.Option(help="Images in flight; no verdict depends on it.")] = (
+        "auto"
+    ),
+    seed: Annotated[int, typer.Option(help="Of all random draws.")] = 0,
+    arch: Annotated[
+        str | None, typer.Option(help="Architecture, where a checkpoint does not tell.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Width, where --arch needs one.")] = None,
+    normalize: Annotated[
+        str | None, typer.Option(help="none, cifar10, cifar100, imagenet or MEAN/STD.")
+    ] = None,
+    shard: Annotated[str | None, typer.Option(help="i/k: every k-th image from the i-th.")] = None,
+    mixed_hardware: Annotated[
+        bool, typer.Option("--mixed-hardware", help="Let shards of other hardware join in.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the records.")] = None,
+    save_adversarial: Annotated[
+        bool, typer.Option("--save-adversarial", help="Keep the candidates beside the record.")
+    ] = False,
+    require: Annotated[
+        list[str] | None, typer.Option(help="'w_robust(pgd_sat) >= 0.60', else exit code 1.")
+    ] = None,
+    require_confident: Annotated[
+        bool, typer.Option("--require-confident", help="Requirements on the interval's end.")
+    ] = False,
+    pi_adv: Annotated[float, typer.Option(help="Weight of robust accuracy in W-Robust.")] = 0.5,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say passes and expected time.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Machine output on stdout.")] = False,
+) -> None:
+    """Score defenses under attacks and print their W-Robust table.
+
+    Examples:
+
+      robench eval --defense fast-at-resnet18-w32 --dataset cifar10-sample --n 128
+
+      robench eval --defense runs/x.safetensors --attacks fgsm,pgd_sat[steps=50] --eps 8/255
+    """
+    requirements = [Requirement.parse(text) for text in require or []]
+    if norm not in ("linf", "l2"):
+        raise InputError(f"unknown norm {norm!r}: expected linf or l2")
+    if stop not in (None, "last", "any"):
+        raise InputError(f"unknown stop rule {stop!r}: expected last or any")
+    settings = {
+        "dataset": dataset,
+        "n": n,
+        "images": images,
+        "norm": norm,
+        "eps": None if eps is None else parse_number(eps),
+        "stop": stop,
+        "precision": precision,
+        "device": device,
+        "batch_size": _batch_size(batch_size),
+        "seed": seed,
+        "arch": arch,
+        "width": width,
+        "normalize": normalize,
+        "shard": shard,
+        "mixed_hardware": mixed_hardware,
+        "out": out,
+        "save_adversarial": save_adversarial,
+        "pi_adv": pi_adv,
+    }
+    result = _evaluate(split_list(defense), attacks, settings, dry_run, json)
+    if not dry_run:
+        _print(result, json)
+        _exit_code(result, requirements, require_confident)
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--batch-size {text!r}: expected auto or a number from 1 up")
+    return int(text)
+
+
+def _evaluate(
+    defenses: list[str], attacks: str, settings: dict[str, object], dry_run: bool, json: bool
+) -> "Result":
+    import sys
+
+    import msgspec
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from robench.evaluation.estimate import Estimate
+    from robench.evaluation.run import evaluate
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
+    bar = Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    )
+    tasks: dict[str, object] = {}
+
+    def show(label: str, done: float, total: int) -> None:
+        if label not in tasks:
+            tasks[label] = bar.add_task(label, total=total, count="")
+        bar.update(tasks[label], completed=done, count=f"{int(done)}/{total}")  # type: ignore[arg-type]
+
+    def on_estimate(cost: Estimate) -> None:
+        tasks.clear()
+        console.print(
+            f"{cost.defense}: {cost.images} images, at most {cost.forward_passes:,} forward and "
+            f"{cost.backward_passes:,} backward passes, about {_duration(cost.seconds)}"
+        )
+        if dry_run and json:
+            sys.stdout.write(msgspec.json.encode(cost).decode() + "\n")
+
+    with bar:
+        return evaluate(
+            defenses,
+            attacks,
+            progress=show,
+            on_estimate=on_estimate,
+            dry_run=dry_run,
+            **settings,
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _print(result: "Result", json: bool) -> None:
+    import sys
+
+    from rich.console import Console
+
+    from robench.boards.terminal import render_rows
+
+    for warning in result.warnings:
+        Console(stderr=True).print(f"warning: {warning}", style="yellow", markup=False)
+    if json:
+        sys.stdout.write(result.to_json().decode() + "\n")
+    else:
+        Console().print(render_rows(list(result.rows)))
+
+
+def _exit_code(result: "Result", requirements: list[Requirement], confident: bool) -> None:
+    failed = [row for row in result.rows if row.status == "failed"]
+    if failed:
+        named = "; ".join(f"{row.attack}: {row.reason}" for row in failed)
+        raise RunError(f"{len(failed)} attacks failed ({named})")
+    unmet = [reason for r in requirements for reason in r.unmet(result.rows, confident)]
+    if unmet:
+        raise RequirementNotMet("; ".join(unmet))

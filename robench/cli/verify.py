@@ -1,0 +1,40 @@
+"""`robench verify`: judge stored adversarial examples again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robench.core.errors import RequirementNotMet
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(help="A record written with --save-adversarial.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Machine output on stdout.")] = False,
+) -> None:
+    """Judge the stored adversarial examples of a record again, on the defense that it names.
+
+    Exit code 1 when a verdict differs.
+
+    Example:
+
+      robench verify records/cifar10/natural-resnet18/pgd_sat-0123456789ab.json
+    """
+    import sys
+
+    import msgspec
+
+    from robench.evaluation.reverify import reverify
+
+    found = reverify(path, device)
+    if json:
+        content = {"checked": found.checked, "broken": found.broken, "differ": found.differ}
+        sys.stdout.write(msgspec.json.encode(content).decode() + "\n")
+    else:
+        sys.stdout.write(
+            f"{found.record.defense.name} under {found.record.attack.name}: {found.checked} images "
+            f"judged again, {found.broken} broken, {len(found.differ)} verdicts differ\n"
+        )
+    if found.differ:
+        raise RequirementNotMet(f"{path}: verdicts differ for ids {found.differ[:10]}")
