@@ -17,6 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt torchattacks  # pins requests~=2.25.1
 	touch $(STAMP)
 
 demo: $(STAMP)  ## the W-Robust table of a natural and a robust network on bundled images
@@ -36,7 +37,6 @@ check: $(STAMP)  ## ruff, mypy --strict, import rules
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 bench: $(STAMP)  ## time PGD against foolbox and torchattacks on the same model and images
-	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt torchattacks
 	$(BIN)/python -m benchmarks.pgd $(BENCH_OPTIONS)
 
 boards: $(STAMP)  ## regenerate everything under leaderboards/ from the records

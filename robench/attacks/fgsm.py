@@ -9,6 +9,7 @@ from robench.attacks.pgd import PGD, Start
 from robench.core.protocols import Draws, View
 from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
+from robench.numerics.losses import loss_named
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class FGSM:
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     stops: ClassVar[tuple[Stop, ...]] = ("last", "any")
     presets: ClassVar[dict[str, dict[str, object]]] = {}
+
+    def __post_init__(self) -> None:
+        loss_named(self.loss)
 
     def passes(self) -> tuple[int, int]:
         return 1, 1

@@ -50,6 +50,9 @@ class PGD:
     stops: ClassVar[tuple[Stop, ...]] = ("last", "any")
     presets: ClassVar[dict[str, dict[str, object]]] = {}
 
+    def __post_init__(self) -> None:
+        loss_named(self.loss)
+
     def passes(self) -> tuple[int, int]:
         return self.steps * self.restarts, self.steps * self.restarts
 

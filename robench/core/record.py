@@ -119,6 +119,8 @@ class ImagesInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The image set: enough to load it again and to see that it is the same."""
 
     dataset: str
+    ref: str
+    """What `--dataset` was given: the path, for an image folder."""
     n: int
     digest: str
     """SHA-256 of images, labels and ids."""

@@ -21,6 +21,8 @@ from robench.models.passes import exact_float32, hardware
 BLOCK_SECONDS = 20.0
 """A block of images in flight is sized to take about this long: what an interruption can cost."""
 MOST_IN_FLIGHT = 1024
+SAVE_SECONDS = 10.0
+"""Between partial records: with a block, what a SIGKILL can cost."""
 ADAPTER_IN_FLIGHT = 64
 
 Progress = Callable[[str, float, int], None]
@@ -64,7 +66,7 @@ def draft_record(target: Target, job: Job) -> Record:
         device_kind="mixed" if job.mixed_hardware else target.device_kind,
         pass_shape=target.pass_shape(),
         seed=job.seed,
-        logit_probe=target.logit_probe(),
+        logit_probe=target.logit_probe,
         search_model=target.search.note,
         cost=Cost(started=datetime.now(UTC).isoformat(timespec="seconds")),
         versions=_versions(),
@@ -113,7 +115,7 @@ class _Run:
         self.halvings = 0
         while target.pass_shape(self.halvings).search > record.pass_shape.search:
             self.halvings += 1
-        self.begun = time.monotonic()
+        self.begun = self.saved = time.monotonic()
         self.seconds_before = record.cost.seconds
         record.cost.sittings += 1
 
@@ -174,7 +176,8 @@ class _Run:
             self._halve(error)
             return 0
         self._take(block)
-        self._save("partial")
+        if time.monotonic() - self.saved >= SAVE_SECONDS:
+            self._save("partial")
         return len(places)
 
     def _attack(self, places: torch.Tensor) -> Block:
@@ -249,6 +252,7 @@ class _Run:
         record.flags = (*self.target.flags, *derived, *self.lasting.values())
         record.cost.seconds = round(self.seconds_before + time.monotonic() - self.begun, 3)
         self.file.save(record)
+        self.saved = time.monotonic()
 
 
 _LASTING = ("modified_input", "pass_shape_halved", "defense_changed")

@@ -28,7 +28,7 @@ def defense_flags(target: "Target") -> list[Flag]:
         _training_mode(target.model),
         _randomised(runs, labels),
         _probabilities(runs[0]),
-        _batch_statistics(runs[0], judge.logits(images.flip(0)).flip(0)),
+        _batch_statistics(runs[0], judge.logits(images[: max(1, rows // 2)])),
         _dynamic(target.model, images),
     ]
     return [flag for flag in found if flag is not None]
@@ -68,8 +68,10 @@ def _probabilities(logits: Tensor) -> Flag | None:
     return None
 
 
-def _batch_statistics(logits: Tensor, reordered: Tensor) -> Flag | None:
-    difference = float((_unit(logits) - _unit(reordered)).norm(dim=1).max())
+def _batch_statistics(logits: Tensor, in_other_company: Tensor) -> Flag | None:
+    """The first half again, its batch filled up with other images: a reordering would not tell."""
+    first_half = logits[: len(in_other_company)]
+    difference = float((_unit(first_half) - _unit(in_other_company)).norm(dim=1).max())
     if difference <= REPEAT_TOLERANCE:
         return None
     message = "an image's output depends on the others in its batch (batch statistics?)"

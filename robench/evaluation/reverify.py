@@ -32,12 +32,12 @@ def reverify(path: Path, device: str = "auto") -> Reverified:
     record = read_record(path)
     ids, candidates = read_adversarial(path)
     where = resolve_device(device)
-    defense = load_defense(record.defense.ref, dataset=record.images.dataset)
+    defense = load_defense(record.defense.ref, normalize=record.defense.normalization)
     if defense.fingerprint != record.defense.fingerprint:
         raise InputError(
             f"{record.defense.ref!r} is not the defense of {path}: its fingerprint differs"
         )
-    images = load_evalset(record.images.dataset).select(parse_ids(record.images.ids))
+    images = load_evalset(record.images.ref).select(parse_ids(record.images.ids))
     if images.digest != record.images.digest:
         raise InputError(f"{record.images.dataset} is not the image set of {path}: digest differs")
     rows = record.pass_shape.judge

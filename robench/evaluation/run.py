@@ -15,7 +15,7 @@ from robench.core.threat import DEFAULT_EPS, Norm, ThreatModel
 from robench.data.evalset import EvalSet
 from robench.data.open import load_evalset
 from robench.defenses.check import normalization_warning
-from robench.defenses.defense import Defense
+from robench.defenses.defense import Defense, foreign
 from robench.defenses.reference import load_defense
 from robench.evaluation.engine import Job, Progress, Sitting, check_job, draft_record, measure
 from robench.evaluation.estimate import Estimate, estimate
@@ -117,14 +117,15 @@ class _Session:
         self.options = options
         self.shard = Shard.parse(options.shard) if options.shard else None
         self.defense, images = _load(defense, options)
+        ref = options.dataset if isinstance(options.dataset, str) else images.name
         self.threat = _threat(self.defense, options)
         self.threat.check_against(images.images[0].size)
         self.jobs = [self._job(attack) for attack in attacks]
         self.not_run = {job.attack.name: check_job(job) for job in self.jobs}
-        self.target = Target(
-            self.defense, images, resolve_device(options.device), options.precision
-        )
-        self.warnings = self._warnings()
+        device = resolve_device(options.device)
+        with foreign(self.defense.name):
+            self.target = Target(self.defense, images, ref, device, options.precision)
+            self.warnings = self._warnings()
         self.rows: list[Row] = []
         self.records: list[Record] = []
 

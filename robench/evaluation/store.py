@@ -120,10 +120,12 @@ def read_adversarial(record_path: Path) -> tuple[Tensor, Tensor]:
         )
     try:
         loaded = [load_file(part) for part in parts]
-        return (
-            torch.cat([part["ids"] for part in loaded]),
-            torch.cat([part["candidates"] for part in loaded]),
-        )
+        ids = torch.cat([part["ids"] for part in loaded])
+        candidates = torch.cat([part["candidates"] for part in loaded])
+        # A block that was cut after this and before the record is there twice.
+        last = {image_id: place for place, image_id in enumerate(ids.tolist())}
+        places = torch.tensor([last[image_id] for image_id in sorted(last)])
+        return ids[places], candidates[places]
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise InputError(f"adversarial examples beside {record_path} are damaged: {error}") from None
 

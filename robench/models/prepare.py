@@ -17,6 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 FOLDED_TOLERANCE = 1e-4
 """Largest logit difference of the float32 copy, relative to max(1, max|logit|)."""
+FOLDED_COSINE = 0.99
+"""Least cosine of the copy's input gradients: rounding flips single ReLUs of deep networks."""
 BF16_AGREEMENT = 0.8
 """Share of the probe images on which a bf16 copy must give the float32 prediction."""
 
@@ -88,22 +90,26 @@ def _folded(
     try:
         graph = _fold_batch_norm(fx.symbolic_trace(copy.deepcopy(frozen)))
         graph = _in_place(graph).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        difference = _difference(_outputs(graph, probe), reference)
+        difference, cosine = _difference(_outputs(graph, probe), reference)
     except Exception as error:  # tracing runs foreign code, which may raise anything
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
         return frozen, [f"frozen; not folded: {reason}"]
-    if difference > FOLDED_TOLERANCE:
+    if not difference <= FOLDED_TOLERANCE:  # NaN is no agreement
         return frozen, [f"frozen; not folded: logits would move by {difference:.1e}"]
+    if not cosine >= FOLDED_COSINE:
+        return frozen, [f"frozen; not folded: gradients would turn (cosine {cosine:.2f})"]
     return graph, ["frozen, batch norm folded, channels-last"]
 
 
-def _difference(outputs: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor]) -> float:
-    """Largest deviation of logits and gradient, relative to the larger of 1 and their size."""
-    deviations = [
-        float((a - b).abs().max() / b.abs().max().clamp(min=1.0))
-        for a, b in zip(outputs, reference, strict=True)
-    ]
-    return max(d if d == d else float("inf") for d in deviations)
+def _difference(
+    outputs: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor]
+) -> tuple[float, float]:
+    """Largest logit difference relative to max(1, max|logit|); cosine of the input gradients."""
+    logits, exact = outputs[0], reference[0]
+    moved = (logits - exact).abs().max() / exact.abs().max().clamp(min=1.0)
+    gradients = (outputs[1].flatten(), reference[1].flatten())
+    same = bool(torch.equal(*gradients))  # two zero gradients have no cosine
+    return float(moved), 1.0 if same else float(torch.cosine_similarity(*gradients, dim=0))
 
 
 def _agreement(
@@ -134,6 +140,7 @@ def _fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
         graph.set_submodule(source.target, fuse_conv_bn_eval(convolution, norm))  # type: ignore
         node.replace_all_uses_with(source)  # type: ignore[arg-type]
         graph.graph.erase_node(node)
+    graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
 
