@@ -54,14 +54,15 @@ def torchattacks_pgd(model: nn.Module, batch: int, device: torch.device) -> Call
     return lambda x, y: search(x, y)
 
 
-def run_peer(make: Callable[..., Callable[..., Tensor]], model: nn.Module, x: Tensor, y: Tensor,
-             batch: int) -> Timed:
+def run_peer(
+    make: Callable[..., Callable[..., Tensor]], model: nn.Module, x: Tensor, y: Tensor, batch: int
+) -> Timed:
     """The peer over all images; its verdicts are counted afterwards, outside the clock."""
     search = make(model, batch, x.device)
     started = time.perf_counter()
-    candidates = torch.cat([
-        search(x[i : i + batch], y[i : i + batch]).detach() for i in range(0, len(x), batch)
-    ])
+    candidates = torch.cat(
+        [search(x[i : i + batch], y[i : i + batch]).detach() for i in range(0, len(x), batch)]
+    )
     if x.device.type == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
@@ -79,15 +80,23 @@ def run_ours(name: str, n: int, precision: str, stop: str, device: str) -> Timed
     """The whole of `robench eval` in this process, records on disk included."""
     with tempfile.TemporaryDirectory() as folder:
         result = evaluate(
-            name, f"pgd_sat[steps={STEPS}]", dataset="cifar10", n=n, eps=EPS, precision=precision,
-            stop=stop, device=device, out=Path(folder),
+            name,
+            f"pgd_sat[steps={STEPS}]",
+            dataset="cifar10",
+            n=n,
+            eps=EPS,
+            precision=precision,
+            stop=stop,
+            device=device,
+            out=Path(folder),
         )
     verdicts = result.records[0].verdicts
     return Timed(result.records[0].cost.seconds, torch.tensor(verdicts.survived))
 
 
-def best_batch(make: Callable[..., Callable[..., Tensor]], model: nn.Module, x: Tensor,
-               y: Tensor) -> int:
+def best_batch(
+    make: Callable[..., Callable[..., Tensor]], model: nn.Module, x: Tensor, y: Tensor
+) -> int:
     """The batch size at which the peer is fastest per image, on one batch of the largest size."""
     sizes = BATCH_SIZES[x.device.type]
     part = slice(0, max(sizes))
@@ -96,7 +105,9 @@ def best_batch(make: Callable[..., Callable[..., Tensor]], model: nn.Module, x: 
 
 
 def main(
-    defense: Annotated[list[str] | None, typer.Option(help="Default: the two of the issue.")] = None,
+    defense: Annotated[
+        list[str] | None, typer.Option(help="Default: the two of the issue.")
+    ] = None,
     n: Annotated[int, typer.Option(help="First n CIFAR-10 test images.")] = 512,
     rounds: Annotated[int, typer.Option(help="Alternating rounds; medians are printed.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -138,8 +149,9 @@ def report(name: str, runs: dict[str, list[Timed]]) -> None:
     for label, timed in runs.items():
         spread = f"{min(t.seconds for t in timed):.1f}-{max(t.seconds for t in timed):.1f}"
         robust = timed[0].survived
+        ratio = medians[fastest] / medians[label]
         typer.echo(
-            f"  {label:26} {medians[label]:7.1f} s ({spread})  {medians[fastest] / medians[label]:5.2f}x"
+            f"  {label:26} {medians[label]:7.1f} s ({spread})  {ratio:5.2f}x"
             f"  robust {robust.float().mean():.4f}"
             f"  only here {int((robust & ~reference).sum())},"
             f" only there {int((reference & ~robust).sum())}"

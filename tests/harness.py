@@ -42,7 +42,7 @@ def attack(
     rows: int = ROWS,
     search: Attack | None = None,
 ) -> Outcome:
-    """Run `text` (a name with parameters, or an attack object as `search`) on all images at once."""
+    """Run `text` (a name with parameters), or the attack `search`, on all images at once."""
     model = model.eval()
     ids = torch.arange(len(images)) if ids is None else ids
     judge = Judge(model, threat, rows)

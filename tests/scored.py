@@ -28,7 +28,9 @@ def small_set(n: int = 64, wrong: int = 4) -> EvalSet:
     return EvalSet("small", levels, labels, ids, tuple("abcdefghij"))
 
 
-def score(folder: Path, attacks: str = "pgd_sat", model: nn.Module | None = None, **options: Any) -> Result:
+def score(
+    folder: Path, attacks: str = "pgd_sat", model: nn.Module | None = None, **options: Any
+) -> Result:
     """Evaluate the small network (or another) on the small set, records under `folder`."""
     options.setdefault("dataset", small_set())
     options.setdefault("precision", "fp32")

@@ -86,7 +86,9 @@ def violations(package: str, source: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("package", "path"), _files(), ids=lambda value: value.name if isinstance(value, Path) else value
+    ("package", "path"),
+    _files(),
+    ids=lambda value: value.name if isinstance(value, Path) else value,
 )
 def test_a_file_imports_only_what_its_package_may(package: str, path: Path) -> None:
     assert violations(package, path.read_text()) == []

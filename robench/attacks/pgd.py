@@ -19,7 +19,7 @@ Start = Literal["uniform", "gauss1e-3", "none"]
 def starting_points(
     start: Start, images: Tensor, ids: Tensor, threat: ThreatModel, draws: Draws, restart: int = 0
 ) -> Tensor:
-    """Where a linf search begins: U(-eps, eps), 0.001 N(0, 1) or the image itself; inside the box."""
+    """Where a linf search begins: U(-eps, eps), 0.001 N(0, 1) or the image; inside the box."""
     shape = images.shape[1:]
     low, high = feasible_box(images, threat)
     if start == "uniform":

@@ -83,7 +83,7 @@ def evaluate_command(
         raise InputError(f"unknown norm {norm!r}: expected linf or l2")
     if stop not in (None, "last", "any"):
         raise InputError(f"unknown stop rule {stop!r}: expected last or any")
-    settings = {
+    settings: dict[str, object] = {
         "dataset": dataset,
         "n": n,
         "images": images,

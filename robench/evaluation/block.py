@@ -68,9 +68,7 @@ class Block:
             self.settled[:] = True
             return True
         ids, images = self.ids[attacked], self.images[attacked]
-        self.view = ModelView(
-            forward, self.judge.model, rows, ids, self.offer, self.submit, tick
-        )
+        self.view = ModelView(forward, self.judge.model, rows, ids, self.offer, self.submit, tick)
         given, draws = images.clone(), ImageDraws(seed, named.name)
         labels = self.labels[attacked].clone()
         candidates = named.attack.run(
@@ -114,29 +112,24 @@ class Block:
         places = self.settled.nonzero()[:, 0]
         self._note("margin_rose", places, self._margin_rose(places))
         forward, backward = self._passes()
-        columns = [
-            self.ids[places],
-            self.labels[places],
-            self.clean_prediction[places],
-            self.prediction[places],
-            (self.correct & ~self.broken)[places],
-            self.distance[places],
-            self.margin[places],
-            forward[places],
-            backward[places],
-        ]
-        rows = zip(*(column.tolist() for column in columns), strict=True)
         names = sorted(self.findings)
-        marks = [self.findings[name][places].tolist() for name in names]
-        flags = [
-            tuple(name for name, mark in zip(names, row, strict=True) if mark)
-            for row in zip(*marks, strict=True)
-        ] or [()] * len(places)
-        origin = self._origins(places)
-        return [
-            Verdict(*row, broken_by=by, flags=found)
-            for row, by, found in zip(rows, origin, flags, strict=True)
-        ]
+        marks = torch.stack([self.findings[name][places] for name in names], dim=1).tolist()
+        rows = zip(
+            self.ids[places].tolist(),
+            self.labels[places].tolist(),
+            self.clean_prediction[places].tolist(),
+            self.prediction[places].tolist(),
+            (self.correct & ~self.broken)[places].tolist(),
+            self.distance[places].tolist(),
+            self.margin[places].tolist(),
+            forward[places].tolist(),
+            backward[places].tolist(),
+            [None] * len(places),  # queries: no search of this kind is charged any
+            self._origins(places),
+            [tuple(n for n, m in zip(names, row, strict=True) if m) for row in marks],
+            strict=True,
+        )
+        return [Verdict(*row) for row in rows]
 
     def _margin_rose(self, places: Tensor) -> Tensor:
         """Attacked images that the defense is surer of after the attack than before."""

@@ -69,7 +69,9 @@ def _git() -> Finding:
 def _torchvision() -> Finding:
     """torchvision's wheel is built for CUDA: beside a CPU torch its import fails by itself."""
     if importlib.util.find_spec("torchvision") is None:
-        return Finding("torchvision", "missing", "not installed", "only for torchvision: references")
+        return Finding(
+            "torchvision", "missing", "not installed", "only for torchvision: references"
+        )
     return Finding("torchvision", "ok", version("torchvision"))
 
 

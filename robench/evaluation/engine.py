@@ -200,7 +200,9 @@ class _Run:
             self._take(block)  # what is settled stays settled
             raise
         if not unchanged:
-            message = "the attack changed the images that it was given; verdicts are on our own copy"
+            message = (
+                "the attack changed the images that it was given; verdicts are on our own copy"
+            )
             self._keep(Flag(name="modified_input", level="fail", message=message))
         return block
 
@@ -230,7 +232,9 @@ class _Run:
         self.halvings += 1
         self.record.pass_shape = self.target.pass_shape(self.halvings)
         rows = self.record.pass_shape.search
-        message = f"out of memory: passes of {rows} rows from there on, verdicts may round otherwise"
+        message = (
+            f"out of memory: passes of {rows} rows from there on, verdicts may round otherwise"
+        )
         self._keep(Flag(name="pass_shape_halved", level="info", message=message, value=rows))
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()

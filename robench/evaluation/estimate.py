@@ -32,6 +32,4 @@ def estimate(target: Target, jobs: Sequence[Job], shard: Shard | None) -> Estima
     # A gradient pass is timed as a whole; a forward without gradient is about half of it, and
     # float32 verification about one gradient pass of the search copy.
     seconds = target.seconds_per_row() * n * (backward + (forward - backward) / 2 + checks)
-    return Estimate(
-        target.defense.name, n, n * (forward + checks), n * backward, seconds
-    )
+    return Estimate(target.defense.name, n, n * (forward + checks), n * backward, seconds)

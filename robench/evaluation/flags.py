@@ -19,7 +19,7 @@ ZERO_GRADIENT_SHARE = 0.01
 
 
 def defense_flags(target: "Target") -> list[Flag]:
-    """Flags of the defense itself, from its first batch. Source: AutoAttack checks.py, section 8.3."""
+    """Flags of the defense itself, from its first batch. Source: AutoAttack's checks.py."""
     rows = min(target.shape.judge, len(target.ids))
     images, labels = target.pixels(slice(0, rows)), target.labels[:rows]
     judge = target.judge(ThreatModel(eps=0), target.shape.judge)
@@ -43,7 +43,7 @@ def _training_mode(model: nn.Module) -> Flag | None:
 
 
 def _unit(logits: Tensor) -> Tensor:
-    return logits / logits.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return torch.nn.functional.normalize(logits, dim=1)
 
 
 def _randomised(runs: list[Tensor], labels: Tensor) -> Flag | None:

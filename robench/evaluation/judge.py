@@ -105,7 +105,9 @@ class Judge:
         try:
             if self._double is None:
                 self._double = copy.deepcopy(self.model).double()
-            logits = forward_padded(self._double, judged[fragile].double(), self.rows, torch.float64)
+            logits = forward_padded(
+                self._double, judged[fragile].double(), self.rows, torch.float64
+            )
         except (RuntimeError, TypeError):
             return result  # a foreign network may be bound to float32: fragile itself is reported
         wrong = prediction[fragile] != labels[fragile]

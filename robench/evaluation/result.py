@@ -1,4 +1,4 @@
-"""Result: the rows of one evaluation, as the command line prints them and as Python users get them."""
+"""Result: the rows of one evaluation, as the command line and Python users get them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -222,4 +222,3 @@ def _threat(defense: Defense, options: Options) -> ThreatModel:
     if eps is None and defense.norm in (None, options.norm):
         eps = defense.eps
     return ThreatModel(options.norm, DEFAULT_EPS[options.norm] if eps is None else eps)
-

@@ -127,7 +127,9 @@ def read_adversarial(record_path: Path) -> tuple[Tensor, Tensor]:
         places = torch.tensor([last[image_id] for image_id in sorted(last)])
         return ids[places], candidates[places]
     except (SafetensorError, KeyError, RuntimeError) as error:
-        raise InputError(f"adversarial examples beside {record_path} are damaged: {error}") from None
+        raise InputError(
+            f"adversarial examples beside {record_path} are damaged: {error}"
+        ) from None
 
 
 def _safe(name: str) -> str:

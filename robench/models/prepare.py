@@ -1,19 +1,22 @@
 """The search copy: the same function, made cheap to differentiate. It costs strength, never truth.
 
-Parameters frozen, batch norm folded into convolutions, channels-last, in-place activations, and in
-bf16 all convolutions but the first. What cannot be done to a foreign network is left out and said.
-The judge never sees this copy.
+Parameters frozen, batch norm folded into convolutions, additions and ReLUs fused with them,
+channels-last, convolutions in bf16 where asked for. What cannot be done to a foreign network is
+left out and said. The judge never sees this copy.
 """
 
 import copy
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from robench.models.convolution import SearchConvolution
 
 FOLDED_TOLERANCE = 1e-4
 """Largest logit difference of the float32 copy, relative to max(1, max|logit|)."""
@@ -24,8 +27,8 @@ BF16_AGREEMENT = 0.8
 
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Linear)
 _POOL_FUNCTIONS = (F.avg_pool2d, F.adaptive_avg_pool2d, F.linear, torch.mean)
-_RELUS = (F.relu, torch.relu)
-_ADDS = (operator.add, torch.add)
+_RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
+_ADDS = (operator.add, operator.iadd, torch.add)
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,11 @@ def prepare(model: nn.Module, probe: Tensor, precision: str) -> SearchModel:
     folded, notes = _folded(frozen, probe, reference)
     if precision == "fp32":
         return SearchModel(folded, "fp32", "; ".join(notes))
-    low = _traced_bf16(folded) if isinstance(folded, fx.GraphModule) else _autocast(folded)
+    traced = isinstance(folded, fx.GraphModule)
+    low = _traced(frozen, torch.bfloat16) if traced else _autocast(folded)
     agreement = _agreement(low, probe, reference)
     if agreement >= BF16_AGREEMENT:
-        how = "bf16 convolutions" if isinstance(folded, fx.GraphModule) else "bf16 autocast"
+        how = "bf16 convolutions" if traced else "bf16 autocast"
         return SearchModel(low, "bf16", "; ".join([*notes, how]))
     notes.append(f"bf16 left out: it agrees on {agreement:.0%} of the probe images only")
     return SearchModel(folded, "fp32", "; ".join(notes))
@@ -88,8 +92,7 @@ def _folded(
 ) -> tuple[nn.Module, list[str]]:
     """The traced, folded, channels-last copy, or the frozen one with the reason."""
     try:
-        graph = _fold_batch_norm(fx.symbolic_trace(copy.deepcopy(frozen)))
-        graph = _in_place(graph).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        graph = _traced(frozen, torch.float32)
         difference, cosine = _difference(_outputs(graph, probe), reference)
     except Exception as error:  # tracing runs foreign code, which may raise anything
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
@@ -98,7 +101,22 @@ def _folded(
         return frozen, [f"frozen; not folded: logits would move by {difference:.1e}"]
     if not cosine >= FOLDED_COSINE:
         return frozen, [f"frozen; not folded: gradients would turn (cosine {cosine:.2f})"]
-    return graph, ["frozen, batch norm folded, channels-last"]
+    return graph, ["frozen, batch norm folded, convolutions fused, channels-last"]
+
+
+def _traced(frozen: nn.Module, dtype: torch.dtype) -> fx.GraphModule:
+    """The graph of a network with its convolutions folded and fused, in float32 or bf16.
+
+    In bf16 pooling and the classifier head stay in float32.
+    """
+    graph = fx.symbolic_trace(copy.deepcopy(frozen))
+    _fold_batch_norm(graph)
+    fused = _fuse(graph, dtype)
+    if dtype is torch.bfloat16:
+        _Casts(graph, fused).insert()
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return graph
 
 
 def _difference(
@@ -129,7 +147,7 @@ def _modules(graph: fx.GraphModule, kind: type[nn.Module]) -> dict[fx.Node, nn.M
     return {n: m for n, m in found.items() if type(m) is kind and targets.count(n.target) == 1}
 
 
-def _fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
+def _fold_batch_norm(graph: fx.GraphModule) -> None:
     """Fold each batch norm that alone follows a convolution into its weights."""
     convolutions = _modules(graph, nn.Conv2d)
     for node, norm in _modules(graph, nn.BatchNorm2d).items():
@@ -140,68 +158,76 @@ def _fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
         graph.set_submodule(source.target, fuse_conv_bn_eval(convolution, norm))  # type: ignore
         node.replace_all_uses_with(source)  # type: ignore[arg-type]
         graph.graph.erase_node(node)
-    graph.delete_all_unused_submodules()
-    graph.recompile()
-    return graph
 
 
-def _in_place(graph: fx.GraphModule) -> fx.GraphModule:
-    """relu_ and add_ on fresh convolution or addition outputs: their backward needs no input."""
-    fresh = set(_modules(graph, nn.Conv2d))
-    for node in graph.graph.nodes:
-        if node.op == "call_function" and node.target in _ADDS and len(node.args) == 2:
-            _add_in_place(node, fresh)
-        elif node.op == "call_function" and node.target in _RELUS:
-            if node.args[0] in fresh and len(node.args[0].users) == 1:
-                node.target, node.args, node.kwargs = F.relu_, (node.args[0],), {}
-    graph.recompile()
-    return graph
+def _fuse(graph: fx.GraphModule, dtype: torch.dtype) -> list[fx.Node]:
+    """Put each convolution, the addition and the ReLU that alone follow it into one module."""
+    fused: list[fx.Node] = []
+    for node, convolution in _modules(graph, nn.Conv2d).items():
+        if convolution.padding_mode != "zeros" or isinstance(convolution.padding, str):
+            continue
+        last, inputs = node, [node.args[0]]
+        add = _only_user(node)
+        other = _other_addend(add, node)
+        if add is not None and other is not None:
+            last, inputs = add, [node.args[0], other]
+        activation = _only_user(last)
+        relu = activation is not None and _is_relu(graph, activation)
+        last = activation if relu and activation is not None else last
+        # Only the images enter in few channels; everything else is bf16 already.
+        split = dtype is torch.bfloat16 and not fused
+        module = SearchConvolution(convolution, relu=relu, dtype=dtype, split=split)  # type: ignore[arg-type]
+        fused.append(_replace(graph, node, last, inputs, module))
+    return fused
 
 
-def _add_in_place(node: fx.Node, fresh: set[fx.Node]) -> None:
-    first, second = node.args
-    if not (isinstance(first, fx.Node) and isinstance(second, fx.Node)):
-        return
-    fresh.add(node)
-    for own, other in ((first, second), (second, first)):
-        if own in fresh and own is not other and len(own.users) == 1:
-            node.op, node.target, node.args, node.kwargs = "call_method", "add_", (own, other), {}
-            return
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-class _BFloat16Convolution(nn.Module):
-    """A convolution in bf16, whatever its input is in."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        low = copy.deepcopy(convolution).to(torch.bfloat16)
-        self.convolution = low.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolution(x)  # type: ignore[no-any-return]
+def _other_addend(add: fx.Node | None, node: fx.Node) -> fx.Node | None:
+    """What is added to `node`, when `add` is a plain addition of two values."""
+    if add is None or add.op != "call_function" or add.target not in _ADDS:
+        return None
+    others = [arg for arg in add.args if arg is not node]
+    plain = len(add.args) == 2 and len(others) == 1 and not add.kwargs
+    return others[0] if plain and isinstance(others[0], fx.Node) else None
 
 
-def _traced_bf16(folded: fx.GraphModule) -> nn.Module:
-    """All convolutions but the first in bf16; pooling and the classifier head in float32.
+def _is_relu(graph: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return type(graph.get_submodule(str(node.target))) is nn.ReLU
+    return node.target in _RELUS
 
-    Pixels near 1 are spaced 1/256 in bf16, so the first convolution stays in float32.
-    """
-    graph = copy.deepcopy(folded)
-    low = list(_modules(graph, nn.Conv2d))[1:]
-    for node in low:
-        convolution = graph.get_submodule(str(node.target))
-        graph.set_submodule(str(node.target), _BFloat16Convolution(convolution))  # type: ignore
-    _Casts(graph, set(low)).insert()
-    graph.recompile()
-    return graph
+
+def _replace(
+    graph: fx.GraphModule, node: fx.Node, last: fx.Node, inputs: list[Any], module: nn.Module
+) -> fx.Node:
+    """One call of `module` in the place of everything from `node` to `last`."""
+    name = str(node.target)
+    graph.set_submodule(name, module)
+    with graph.graph.inserting_after(last):
+        call = graph.graph.call_module(name, tuple(inputs))
+    last.replace_all_uses_with(call)
+    current = last
+    while current is not node:
+        before = next(n for n in current.all_input_nodes if n is node or _leads(n, node))
+        graph.graph.erase_node(current)
+        current = before
+    graph.graph.erase_node(node)
+    return call
+
+
+def _leads(candidate: fx.Node, node: fx.Node) -> bool:
+    return node in candidate.all_input_nodes
 
 
 class _Casts:
     """Casts between float32 and bf16, one per value, placed by following the types."""
 
-    def __init__(self, graph: fx.GraphModule, low: set[fx.Node]) -> None:
+    def __init__(self, graph: fx.GraphModule, low: list[fx.Node]) -> None:
         self.module, self.graph = graph, graph.graph
-        self.low_calls = low
+        self.first, self.low_calls = low[:1], set(low)
         self.is_low: dict[fx.Node, bool] = {}
         self.done: dict[tuple[fx.Node, torch.dtype], fx.Node] = {}
 
@@ -209,7 +235,9 @@ class _Casts:
         for node in list(self.graph.nodes):
             sources = [n for n in node.all_input_nodes if n in self.is_low]
             if node in self.low_calls:
-                self._cast(node, sources, torch.bfloat16)
+                # The first splits its own input, and wants it in float32.
+                kind = torch.float32 if node in self.first else torch.bfloat16
+                self._cast(node, sources, kind)
                 self.is_low[node] = True
             elif node.op == "output" or self._wants_float32(node):
                 self._cast(node, sources, torch.float32)

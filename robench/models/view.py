@@ -1,4 +1,4 @@
-"""ModelView: what a search sees. Fixed padded passes, per-image counters, and offers to the judge."""
+"""ModelView: what a search sees. Fixed padded passes, counters per image, offers to the judge."""
 
 from collections.abc import Callable, Iterator
 
@@ -86,7 +86,9 @@ class ModelView:
         pieces = []
         with torch.no_grad():
             for where, chunk in padded_chunks(x, self._rows):
-                pieces.append(self._forward(_like_network(chunk)).float()[: where.stop - where.start])
+                pieces.append(
+                    self._forward(_like_network(chunk)).float()[: where.stop - where.start]
+                )
                 self._tick(where.stop - where.start)
         return torch.cat(pieces)
 
@@ -121,7 +123,7 @@ class ModelView:
         return z, torch.zeros_like(chunk) if gradient is None else gradient.float()
 
     def _note_zero_gradients(self, places: Tensor, gradient: Tensor) -> None:
-        """Images whose first gradient is zero or not finite: an ascent starts nowhere from there."""
+        """Images whose first gradient is zero or not finite: an ascent goes nowhere from there."""
         rows = gradient.flatten(1)
         dead = ~rows.isfinite().all(dim=1) | (rows == 0).all(dim=1)
         first = self.backward_passes[places] == 0
@@ -144,15 +146,15 @@ class _CountingModule(nn.Module):
 
     def __init__(self, view: ModelView) -> None:
         super().__init__()
-        self.__dict__["view"] = view  # not a submodule: its state is not ours
+        self.seen_by: Callable[[], ModelView] = lambda: view  # no submodule: not our state
 
     def forward(self, x: Tensor) -> Tensor:
-        view: ModelView = self.view
+        view = self.seen_by()
         with exact_float32():
             logits: Tensor = view._defense(x)
         view.forward_passes += 1
         if logits.requires_grad:
-            logits.register_hook(self._count_backward)
+            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         view._tick(len(x))
         if len(x) == len(view._sorted):
             ids = torch.empty_like(view._sorted).scatter_(0, view._order, view._sorted)
@@ -160,4 +162,4 @@ class _CountingModule(nn.Module):
         return logits
 
     def _count_backward(self, gradient: Tensor) -> None:
-        self.view.backward_passes += 1
+        self.seen_by().backward_passes += 1

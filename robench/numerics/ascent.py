@@ -21,10 +21,10 @@ def signed_ascent(
     steps: int,
     settled: Settled | None = None,
 ) -> Tensor:
-    """z <- clamp(z + step_size sign(gradient), low, high), `steps` times; the last iterates (B, ...).
+    """z <- clamp(z + step_size sign(gradient), low, high), `steps` times; last iterates (B, ...).
 
-    start, low, high: (B, ...) float32, pixel units. `settled` sees every iterate but the last, which
-    is the result, and takes rows out of the active set: no pass is spent on them afterwards.
+    start, low, high: (B, ...) float32, pixel units. `settled` sees every iterate but the last, the
+    result, and takes rows out of the active set: no pass is spent on them afterwards.
     Source: Madry et al. 2018, section 2.1.
     """
     result, rows = start.clone(), torch.arange(start.shape[0], device=start.device)

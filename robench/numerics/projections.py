@@ -18,9 +18,8 @@ def row_l2(delta: Tensor) -> Tensor:
     """(B,) float64 l2 norms of the rows of (B, ...)."""
     rows = delta.flatten(1).double()
     # A single row is reduced by all threads, several rows one by one: two rows keep one rounding.
-    if rows.shape[0] == 1:
-        return rows.expand(2, -1).norm(dim=1)[:1]
-    return rows.norm(dim=1)
+    pair = rows.expand(2, -1) if rows.shape[0] == 1 else rows
+    return torch.linalg.vector_norm(pair, dim=1)[: rows.shape[0]]  # type: ignore[no-any-return]
 
 
 def distance(delta: Tensor, norm: str) -> Tensor:

@@ -33,7 +33,7 @@ def philox(counter: Sequence[Tensor | int], key: tuple[Tensor | int, Tensor | in
 
     counter: four words, key: two words, each int64 in [0, 2^32); tensors broadcast.
     """
-    words = torch.broadcast_tensors(*(torch.as_tensor(w, dtype=torch.int64) for w in counter))
+    words = torch.broadcast_tensors(*(torch.as_tensor(w, dtype=torch.int64) for w in counter))  # type: ignore[no-untyped-call]
     c0, c1, c2, c3 = words
     k0, k1 = (torch.as_tensor(k, dtype=torch.int64) for k in key)
     for _ in range(_ROUNDS):
@@ -41,7 +41,7 @@ def philox(counter: Sequence[Tensor | int], key: tuple[Tensor | int, Tensor | in
         high1, low1 = _multiply(_M1, c2)
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)
+    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)

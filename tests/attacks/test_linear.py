@@ -71,7 +71,9 @@ def test_lin_4_no_attack_beats_the_closed_form() -> None:
     exact = worst_margin(weight, bias, images, labels, eps) > 0
     assert exact.sum() == 133
     for text in [*FOUND, "pgd_trades"]:
-        survived = torch.tensor(attack(model, text, images, labels, ThreatModel("linf", eps)).survived)
+        survived = torch.tensor(
+            attack(model, text, images, labels, ThreatModel("linf", eps)).survived
+        )
         assert (survived >= exact).all(), text
     strong = attack(
         model, "cw_inf[step_size=0.0125]", images, labels, ThreatModel("linf", eps), stop="any"

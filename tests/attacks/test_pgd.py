@@ -86,7 +86,9 @@ def test_more_restarts_never_help_the_defense(cnn, images, labels, stop: str) ->
 def test_larger_balls_break_more(cnn, images, labels) -> None:
     """MONO, by construction of the union over iterates."""
     counts = [
-        sum(attack(cnn, "cw_inf", images, labels, ThreatModel("linf", e / 255), stop="any").survived)
+        sum(
+            attack(cnn, "cw_inf", images, labels, ThreatModel("linf", e / 255), stop="any").survived
+        )
         for e in (0, 1, 2, 4, 8, 16)
     ]
     assert counts == sorted(counts, reverse=True) and counts[0] == 23 and counts[-1] < 5

@@ -102,7 +102,9 @@ def test_ctrl_c_at_any_pass_keeps_what_is_judged(tmp_path: Path, stop: str) -> N
     interruptions = 0
     for _ in range(20):
         try:
-            record = score(tmp_path / "cut", stop=stop, batch_size=16, progress=interrupt).records[0]
+            record = score(tmp_path / "cut", stop=stop, batch_size=16, progress=interrupt).records[
+                0
+            ]
             break
         except KeyboardInterrupt:
             interruptions += 1

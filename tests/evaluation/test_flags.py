@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robench.attacks.pgd import PGD
 from robench.core.record import Verdict, Verdicts
 from robench.core.threat import ThreatModel
-from robench.attacks.pgd import PGD
 from robench.evaluation.flags import record_flags
 from tests.harness import small_cnn
 from tests.scored import score
@@ -119,9 +119,7 @@ def test_an_attack_that_raises_margins_is_named() -> None:
     assert "margin_rose" not in names
 
 
-@pytest.mark.parametrize(
-    ("steps", "level"), [(20, None), (10, None), (7, "info"), (3, "warn")]
-)
+@pytest.mark.parametrize(("steps", "level"), [(20, None), (10, None), (7, "info"), (3, "warn")])
 def test_steps_that_cannot_cross_the_ball_are_named(steps: int, level: str | None) -> None:
     """Two radii of 8/255 take 8 steps of 2/255 from a uniform start."""
     found = record_flags(Verdicts.of([verdict(0)]), PGD(steps=steps), ThreatModel())

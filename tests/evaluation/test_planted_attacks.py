@@ -120,7 +120,7 @@ def test_lies_to_the_stop_rule_are_counted() -> None:
 
 @pytest.mark.parametrize("planted", [SelfReporting(), WrongShape()])
 def test_anything_but_candidates_is_refused(planted: Planted) -> None:
-    with pytest.raises(RunError, match="planted returned .* expected candidates"):
+    with pytest.raises(RunError, match=r"planted returned .* expected candidates"):
         run(planted)
 
 

@@ -152,5 +152,11 @@ def test_uncopyable_defenses_are_used_unmodified_and_said() -> None:
 
 def test_every_architecture_has_a_place_here() -> None:
     """A new architecture should trace: add it above, or say here why not."""
-    too_large_for_a_fast_test = {"wrn34_10", "wrn22_6", "wrn70_16", "preactresnet34", "mobilenet_v2"}
+    too_large_for_a_fast_test = {
+        "wrn34_10",
+        "wrn22_6",
+        "wrn70_16",
+        "preactresnet34",
+        "mobilenet_v2",
+    }
     assert set(ARCHITECTURES.names()) == set(SMALL) | too_large_for_a_fast_test

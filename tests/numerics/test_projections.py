@@ -9,9 +9,7 @@ from robench.core.threat import ThreatModel
 from robench.numerics.projections import distance, feasible_box, project, row_l2
 
 
-@pytest.mark.parametrize(
-    ("norm", "expected"), [("linf", [[1.0, 1.0]]), ("l2", [[0.6, 0.8]])]
-)
+@pytest.mark.parametrize(("norm", "expected"), [("linf", [[1.0, 1.0]]), ("l2", [[0.6, 0.8]])])
 def test_project_keeps_the_inside(norm: str, expected: list[list[float]]) -> None:
     threat = ThreatModel(norm, eps=1.0)
     inside, outside = torch.tensor([[0.3, 0.4]]), torch.tensor([[3.0, 4.0]])
@@ -27,7 +25,9 @@ def test_project_of_zero_and_at_eps_zero(norm: str) -> None:
 
 
 @given(
-    eps=st.one_of(st.just(0.0), st.floats(1e-6, 1)), seed=st.integers(0, 2**31), scale=st.floats(0.01, 100)
+    eps=st.one_of(st.just(0.0), st.floats(1e-6, 1)),
+    seed=st.integers(0, 2**31),
+    scale=st.floats(0.01, 100),
 )
 def test_projected_rows_pass_the_judge(eps: float, seed: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)

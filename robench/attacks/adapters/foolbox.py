@@ -81,7 +81,9 @@ def adapt(class_name: str, arguments: dict[str, str]) -> FoolboxAttack:
     that needs more than images and labels, or a missing foolbox (naming the extra).
     """
     attacks = _import_foolbox().attacks
-    known = [n for n, c in vars(attacks).items() if inspect.isclass(c) and not inspect.isabstract(c)]
+    known = [
+        n for n, c in vars(attacks).items() if inspect.isclass(c) and not inspect.isabstract(c)
+    ]
     if class_name not in known:
         hint = did_you_mean(class_name, known)
         raise InputError(f"foolbox has no attack {class_name!r}{hint}")
@@ -150,4 +152,4 @@ def _import_foolbox() -> "ModuleType":
         raise InputError(
             f"foolbox cannot be imported ({error}): pip install 'robench[foolbox]'"
         ) from error
-    return foolbox  # type: ignore[no-any-return]
+    return foolbox
