@@ -1,0 +1,27 @@
+"""Foreign code may draw from the global generators; what runs after it must not notice."""
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def kept_global_rng() -> Iterator[None]:
+    """Restore the states of Python's, numpy's and torch's global generators on leaving."""
+    # Asking for the state of a device would start CUDA on it.
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if started else []
+    python = random.getstate()
+    # Foreign code that is first to import numpy starts from an unseeded state: nothing to keep.
+    numpy = sys.modules.get("numpy")
+    numpy_state = numpy.random.get_state() if numpy else None
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        if numpy and numpy_state:
+            numpy.random.set_state(numpy_state)
