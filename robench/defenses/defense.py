@@ -1,0 +1,110 @@
+"""Defense: a classifier to be scored, and what a record must know about it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robench.core.errors import InputError
+from robench.core.threat import Norm
+from robench.defenses.settings import Shape
+from robench.models.global_rng import kept_global_rng
+
+
+@dataclass(frozen=True, eq=False)
+class Defense:
+    """Network, weights and input convention. Only the judge and the searches call `model`."""
+
+    name: str
+    """Short name for tables and file names."""
+    scheme: str
+    """How it was loaded: file, python, torchvision, module."""
+    ref: str
+    """The reference as it was given; the class name for a module object."""
+    model: nn.Module
+    """Pixels in [0, 1], (B, C, H, W) float32 -> logits (B, num_classes); in evaluation mode."""
+    architecture: str
+    """A registered name, or the qualified name of foreign code."""
+    width: int | None
+    """As the family counts it; None for foreign code."""
+    num_classes: int
+    parameters: int
+    """Number of trainable and frozen parameters, buffers not counted."""
+    normalization: str
+    """Name or MEAN/STD of the normalisation in front of the network; "none"."""
+    fingerprint: str
+    """Hex SHA-256 of weights, code and normalisation: `robench.defenses.fingerprint`."""
+    dataset: str | None = None
+    """What it was trained for, where that is known."""
+    eps: float | None = None
+    """Radius it was trained for, pixel units of [0, 1]."""
+    norm: Norm | None = None
+    source: dict[str, str] | None = None
+    """{"path", "sha256"} of the checkpoint file."""
+    key_rules: tuple[str, ...] = ()
+    """Rules that were applied to names in the checkpoint, in order."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the record should know about the loading."""
+
+
+@contextmanager
+def foreign(doing: str) -> Iterator[None]:
+    """Run code of others: what it raises becomes an InputError, what it draws is given back."""
+    try:
+        with kept_global_rng():
+            yield
+    except InputError:
+        raise
+    # Everything: nobody knows what foreign code raises, and its sys.exit must not end our run.
+    except (Exception, SystemExit) as error:
+        message = " ".join(str(error).split())[:300]
+        raise InputError(f"{doing} raised {type(error).__name__}: {message}") from error
+
+
+def ready(model: Any, what: str) -> nn.Module:
+    """The model itself, in evaluation mode.
+
+    what: names it in errors.
+    Raises: InputError for what is no nn.Module, stays in training mode, or is not float32.
+    """
+    if isinstance(model, type) or not isinstance(model, nn.Module):
+        kind = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise InputError(f"{what}: expected an object of torch.nn.Module, got {kind}")
+    with foreign(f"{what}: eval()"):
+        model.eval()
+    training = [type(module).__name__ for module in model.modules() if module.training]
+    if training:
+        raise InputError(
+            f"{what} cannot be put in evaluation mode: {training[0]} stays in training"
+        )
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and tensor.dtype is not torch.float32:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise InputError(f"{what} has {kind} weights ({name}): give model.float()")
+    return model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of scalars in all parameters; shared ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def probe_classes(model: nn.Module, input_shape: Shape, what: str) -> int:
+    """The number of logits that the model gives for two black images.
+
+    Raises: InputError when it fails on them, or gives no finite-sized (2, classes) tensor.
+    """
+    first = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
+    images = torch.zeros(2, *input_shape, device=first.device)
+    size = "x".join(map(str, input_shape))
+    with foreign(f"{what} on two images of {size}"), torch.no_grad():
+        logits = model(images)
+    if not isinstance(logits, Tensor):
+        raise InputError(f"{what} gives {type(logits).__name__}: expected a tensor of logits")
+    if logits.dim() != 2 or logits.shape[0] != 2 or logits.shape[1] < 2:
+        given = "x".join(map(str, logits.shape)) or "a scalar"
+        raise InputError(f"{what} gives {given} for 2 images of {size}: expected 2 x classes")
+    return logits.shape[1]
