@@ -1,0 +1,113 @@
+"""Boards as Markdown, for `leaderboards/README.md`."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from robench.boards import words
+from robench.boards.rank import Board, Cell, Line
+from robench.boards.reproduce import commands
+from robench.core.row import WORST_CASE
+
+_HEAD = """# Leaderboards
+
+Made by `robench leaderboard --format md` from the records beside this file. Accuracies are in
+percent, with their 95 % interval. W-Robust (bold) weighs clean and robust accuracy. Only figures
+from the same images, threat model, attack, parameters and stop rule are ranked together. `!`
+marks a figure with a warning, `!!` one that a check refutes. McNemar tests are exact, two-sided
+and not corrected for their number.
+"""
+
+
+def render(boards: Sequence[Board]) -> str:
+    """A Markdown page: one section per board, nothing in it that a second run would change."""
+    if not boards:
+        return f"{_HEAD}\nNo records yet.\n"
+    return "\n".join([_HEAD, *(_section(board) for board in boards)])
+
+
+def _section(board: Board) -> str:
+    blocks = [
+        f"## {_escape(words.title(board))}",
+        _escape(f"{words.ranking(board)} {words.scale(board)}"),
+        _ranking_table(board),
+        _bullets(words.remarks(board)),
+        _part("Neighbours", [words.neighbour(board, pair) for pair in board.pairs]),
+        _part("Flags", words.board_flags(board)),
+        _table(["column", "parameters", "stop", "precision"], _column_lines(board)),
+        _table(["defense", "architecture", "parameters", "fingerprint"], _defense_lines(board)),
+        f"Image set {_code(board.ground.digest[:12])}.",
+        _commands(board),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _ranking_table(board: Board) -> str:
+    header = ["rank", "defense", "clean", *(_code(column) for column in board.columns)]
+    return _table(header, [_ranking_line(board, line) for line in board.lines])
+
+
+def _ranking_line(board: Board, line: Line) -> list[str]:
+    clean = words.percent(line.clean.row.clean_accuracy) if line.clean else "-"
+    cells = [_cell(line.cells.get(column)) for column in board.columns]
+    return [str(line.rank or "-"), _code(line.label), clean, *cells]
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "-"
+    row = cell.row
+    if row.w_robust is None:
+        return words.status(row)
+    robust = words.estimate(row.robust_accuracy, row.robust_interval_95)
+    weighted = f"**{words.percent(row.w_robust)}** {words.bounds(row.w_robust_interval_95)}"
+    unfinished = f" ({words.status(row)}, n = {row.n})" if row.status != "done" else ""
+    return f"{robust} / {weighted} {words.mark(row)}".rstrip() + unfinished
+
+
+def _column_lines(board: Board) -> Iterable[list[str]]:
+    for label in board.columns:
+        if label == WORST_CASE:
+            continue
+        values = board.meanings[label].values()
+        stop = values.pop("stop")
+        parameters = ", ".join(f"{key}={value}" for key, value in values.items())
+        cells = [line.cells[label] for line in board.lines if label in line.cells]
+        precisions = sorted({cell.row.precision or "-" for cell in cells})
+        yield [_code(label), _code(parameters) if parameters else "-", stop, ", ".join(precisions)]
+
+
+def _defense_lines(board: Board) -> Iterable[list[str]]:
+    for line in board.lines:
+        info = line.defense
+        width = "" if info.width is None else f", width {info.width}"
+        architecture = _escape(words.plain(f"{info.architecture}{width}"))
+        fingerprint = _code(info.fingerprint[:12])
+        yield [_code(line.label), architecture, f"{info.parameters:,}", fingerprint]
+
+
+def _commands(board: Board) -> str:
+    lines = [words.plain(command) for command in commands(board)]
+    return "\n".join(["To reproduce:", "", "```sh", *lines, "```"]) if lines else ""
+
+
+def _part(heading: str, sentences: Sequence[str]) -> str:
+    return f"{heading}:\n\n{_bullets(sentences)}" if sentences else ""
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {_escape(sentence)}" for sentence in sentences)
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _escape(text: str) -> str:
+    # An underscore inside a word is no emphasis, so names stay readable in the source.
+    return re.sub(r"([\\`*\[\]<>|]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+
+
+def _code(text: str) -> str:
+    # A pipe ends a table cell even inside a code span.
+    return f"`{words.plain(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"

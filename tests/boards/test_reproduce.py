@@ -1,0 +1,65 @@
+"""The commands under a board measure what it shows."""
+
+import shlex
+
+import msgspec
+import pytest
+
+from robench.boards.rank import build_boards
+from robench.boards.reproduce import commands
+from robench.core.threat import ThreatModel
+
+
+def of(found, *records):
+    (board,) = build_boards(found(*records))
+    return commands(board)
+
+
+def test_one_command_says_all(found, record):
+    measured = record(
+        "trades", ref="trades[width=16]", parameters={"steps": 20, "step_size": 2 / 255}
+    )
+    assert of(found, measured) == [
+        "robench eval --defense 'trades[width=16]' --attacks 'pgd_sat[step_size=2/255,steps=20]' "
+        "--dataset cifar10 --n 4 --norm linf --eps 8/255 --stop last --precision fp32 --seed 0"
+    ]
+
+
+def test_defenses_measured_alike_share_a_command(found, record):
+    records = [record(name, attack) for name in "ab" for attack in ("fgsm", "pgd_sat")]
+    (command,) = of(found, *records)
+    words = shlex.split(command)
+    assert words[words.index("--defense") + 1] == "a,b"
+    assert words[words.index("--attacks") + 1] == "fgsm[steps=20],pgd_sat[steps=20]"
+
+
+@pytest.mark.parametrize(
+    ("other", "option"),
+    [
+        ({"stop": "any"}, "--stop any"),
+        ({"precision": "bf16"}, "--precision bf16"),
+        ({"seed": 7}, "--seed 7"),
+    ],
+)
+def test_other_settings_take_their_own_command(found, record, other, option):
+    lines = of(found, record("a"), record("b", **other))
+    assert len(lines) == 2
+    assert sum(option in line for line in lines) == 1
+
+
+def test_threat_and_images(found, record):
+    (command,) = of(found, record(threat=ThreatModel("l2", 0.5), ids=[3, 5, 6, 9]))
+    assert "--norm l2 --eps 0.5" in command
+    assert "--n 4" in command  # the set that was asked for: `ids` of the record, not of a verdict
+    listed = record(place="/data/my set")
+    listed.images = msgspec.structs.replace(listed.images, ids="3,5-6,9")
+    (command,) = of(found, listed)
+    assert "--dataset '/data/my set' --images 3,5-6,9" in command
+    assert "--n " not in command
+
+
+def test_only_finished_records_are_repeated(found, record):
+    records = [record("a"), record("a", "fgsm", clean="1", survived="1", n=4, status="partial")]
+    (command,) = of(found, *records)
+    assert "fgsm" not in command
+    assert of(found, records[1]) == []

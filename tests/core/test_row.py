@@ -1,0 +1,78 @@
+"""Rows: four images, counted by hand."""
+
+import math
+
+import pytest
+
+from robench.core.errors import InputError
+from robench.core.row import row_of, survivors, worst_case
+from robench.core.threat import ThreatModel
+
+
+def test_row_by_hand(record):
+    row = row_of(record("1110", "1100"), path="records/x.json")
+    assert (row.n, row.clean_accuracy, row.robust_accuracy, row.w_robust) == (4, 0.75, 0.5, 0.625)
+    assert row.robust_interval_95 == pytest.approx((0.150039, 0.849961), abs=1e-6)
+    assert row.w_robust_interval_95 == pytest.approx((0.155869, 1.0), abs=1e-6)
+    assert (row.forward_passes, row.backward_passes, row.queries) == (88, 80, None)
+    assert (row.attack, row.stop, row.record) == ("pgd_sat", "last", "records/x.json")
+
+
+def test_row_weighs_as_asked(record):
+    assert row_of(record("1110", "1100"), pi_adv=0.2).w_robust == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("pi_adv", [-0.1, 1.1, math.nan])
+def test_weights_outside_their_range(record, pi_adv):
+    with pytest.raises(InputError, match="--pi-adv"):
+        row_of(record(), pi_adv=pi_adv)
+
+
+def test_row_of_nothing_judged_has_no_figures(record):
+    row = row_of(record("", "", status="failed"))
+    assert (row.n, row.clean_accuracy, row.robust_accuracy, row.w_robust) == (0, None, None, None)
+    assert row.robust_interval_95 is None
+
+
+def test_queries_are_those_charged(record):
+    assert row_of(record(queries=100)).queries == 400
+
+
+def test_worst_case_by_hand(record):
+    first = record("1110", "1100")
+    second = record("1110", "0110", attack="square", queries=10)
+    row = worst_case([first, second])
+    # Only image 1 survives both.
+    assert (row.clean_accuracy, row.robust_accuracy, row.w_robust) == (0.75, 0.25, 0.5)
+    assert row.parameters == {"members": ["pgd_sat", "square"]}
+    assert (row.attack, row.status, row.n, row.seconds) == ("worst_case", "done", 4, 4.0)
+    assert (row.forward_passes, row.backward_passes) == (176, 160)
+    assert row.queries == worst_case([second, first]).queries == 40
+
+
+def test_worst_case_goes_by_image_and_not_by_place(record):
+    first = record("1111", "1100")
+    second = record("1111", "0011", ids=[3, 2, 1, 0])  # images 0 and 1 survive, listed last
+    assert survivors([first, second]) == {0: True, 1: True, 2: False, 3: False}
+    assert worst_case([first, second]).robust_accuracy == 0.5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"status": "partial"},
+        {"fingerprint": "e" * 64},
+        {"digest": "e" * 64},
+        {"threat": ThreatModel("linf", 4 / 255)},
+        {"threat": ThreatModel("l2", 8 / 255)},
+        {"ids": [0, 1, 2, 4]},
+    ],
+)
+def test_worst_case_unites_like_with_like_only(record, other):
+    assert worst_case([record(), record(attack="fgsm")]) is not None
+    assert worst_case([record(), record(attack="fgsm", **other)]) is None
+
+
+def test_worst_case_needs_two(record):
+    assert worst_case([]) is None
+    assert worst_case([record()]) is None
