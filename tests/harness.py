@@ -11,6 +11,7 @@ from robench.core.record import Stop, Verdict
 from robench.core.threat import ThreatModel
 from robench.evaluation.block import Block
 from robench.evaluation.judge import Judge
+from robench.models.prepare import SearchModel
 
 ROWS = 8
 
@@ -48,7 +49,7 @@ def attack(
     judge = Judge(model, threat, rows)
     named = NamedAttack(text, search) if search is not None else resolve_attacks(text)[0]
     block = Block(judge, named.name, stop, ids, labels, images, judge.logits(images))
-    unchanged = block.run(named, model, rows, seed)
+    unchanged = block.run(named, SearchModel(model, "fp32", "the model itself"), rows, seed)
     return Outcome(block.verdicts(), block.candidates, unchanged)
 
 

@@ -28,10 +28,11 @@ class NamedAttack:
 
 
 def parameters_of(attack: Attack) -> dict[str, Any]:
-    """The fields of the attack as plain values."""
-    fields: dict[str, Any] = msgspec.to_builtins(dataclasses.asdict(attack))  # type: ignore[call-overload]
-    extra = fields.pop("keywords", {})  # an adapter's own parameters stand beside its fields
-    return {**fields, **extra}
+    """The fields of the attack as plain values; of an adapter, the arguments that it passes on."""
+    keywords = getattr(attack, "keywords", None)
+    if keywords is not None:
+        return dict(keywords)
+    return dict(dataclasses.asdict(attack))  # type: ignore[call-overload]
 
 
 def resolve_attacks(text: str) -> list[NamedAttack]:

@@ -113,6 +113,8 @@ class DefenseInfo(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_sha256: str | None = None
     key_rules: tuple[str, ...] = ()
     """Named rules by which checkpoint keys were mapped."""
+    notes: tuple[str, ...] = ()
+    """What else a reader should know about the loading."""
 
 
 class ImagesInfo(msgspec.Struct, frozen=True, kw_only=True):

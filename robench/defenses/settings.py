@@ -1,7 +1,6 @@
 """What may be said about a defense beside its reference, and where it may be said."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -9,6 +8,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from robench.core.errors import InputError
+from robench.core.project import section
 from robench.core.threat import Norm, ThreatModel, parse_number
 from robench.models.normalize import parse_normalization
 
@@ -90,17 +90,7 @@ def configured(folder: Path) -> dict[str, Entry]:
 
     Raises: InputError naming the file and the place in it.
     """
-    path = folder / "robench.toml"
-    try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8")).get("defenses", {})
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"robench.toml is no TOML file: {error}") from error
-    except OSError as error:
-        raise InputError(f"cannot read robench.toml: {error.strerror}") from error
-    if not isinstance(sections, dict):
-        raise InputError("robench.toml: defenses is no table: write [defenses.NAME]")
+    sections = section(folder, "defenses")
     wrong = next((name for name in sections if not re.fullmatch(_NAME, name)), None)
     if wrong is not None:
         raise InputError(

@@ -9,6 +9,7 @@ from robench.attacks.resolve import NamedAttack
 from robench.core.errors import RunError
 from robench.core.record import Stop, Verdict
 from robench.evaluation.judge import Judge, Judgement
+from robench.models.prepare import SearchModel
 from robench.models.view import ModelView
 from robench.numerics.losses import margin_of
 from robench.numerics.random import ImageDraws
@@ -53,12 +54,12 @@ class Block:
     def run(
         self,
         named: NamedAttack,
-        forward: Callable[[Tensor], Tensor],
+        search: SearchModel,
         rows: int,
         seed: int,
         tick: Callable[[int], None] = lambda rows: None,
     ) -> bool:
-        """Search on `forward` at passes of `rows` rows, then judge; every image has its verdict.
+        """Search on the copy at passes of `rows` rows, then judge; every image has its verdict.
 
         Returns whether the attack left the images that it was given alone; verdicts are on our own
         copy either way. Raises: RunError when it returned anything but candidates.
@@ -68,7 +69,7 @@ class Block:
             self.settled[:] = True
             return True
         ids, images = self.ids[attacked], self.images[attacked]
-        self.view = ModelView(forward, self.judge.model, rows, ids, self.offer, self.submit, tick)
+        self.view = ModelView(search, self.judge.model, rows, ids, self.offer, self.submit, tick)
         given, draws = images.clone(), ImageDraws(seed, named.name)
         labels = self.labels[attacked].clone()
         candidates = named.attack.run(

@@ -193,9 +193,9 @@ class _Run:
             self.target.clean_logits(places, shape.judge),
         )
         tick = self._ticker(len(places), len(block.attacked))
-        forward = self.target.search.forward
+        search = self.target.search
         try:
-            unchanged = block.run(self.job.attack, forward, shape.search, self.job.seed, tick)
+            unchanged = block.run(self.job.attack, search, shape.search, self.job.seed, tick)
         except KeyboardInterrupt:
             self._take(block)  # what is settled stays settled
             raise

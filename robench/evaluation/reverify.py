@@ -32,11 +32,17 @@ def reverify(path: Path, device: str = "auto") -> Reverified:
     record = read_record(path)
     ids, candidates = read_adversarial(path)
     where = resolve_device(device)
-    defense = load_defense(record.defense.ref, normalize=record.defense.normalization)
-    if defense.fingerprint != record.defense.fingerprint:
-        raise InputError(
-            f"{record.defense.ref!r} is not the defense of {path}: its fingerprint differs"
-        )
+    stated = record.defense
+    from_file = stated.checkpoint_sha256 is not None
+    defense = load_defense(
+        stated.ref,
+        arch=stated.architecture if from_file else None,
+        width=stated.width if from_file else None,
+        num_classes=stated.num_classes if from_file else None,
+        normalize=stated.normalization,
+    )
+    if defense.fingerprint != stated.fingerprint:
+        raise InputError(f"{stated.ref!r} is not the defense of {path}: its fingerprint differs")
     images = load_evalset(record.images.ref).select(parse_ids(record.images.ids))
     if images.digest != record.images.digest:
         raise InputError(f"{record.images.dataset} is not the image set of {path}: digest differs")
@@ -47,7 +53,7 @@ def reverify(path: Path, device: str = "auto") -> Reverified:
     labels = torch.from_numpy(chosen.labels).to(where)
     found = judge.verify(clean, candidates.to(where), labels)
     survived = (judge.logits(clean).argmax(1) == labels) & ~found.broken
-    stated = dict(zip(record.verdicts.id, record.verdicts.survived, strict=True))
+    known = dict(zip(record.verdicts.id, record.verdicts.survived, strict=True))
     pairs = zip(ids.tolist(), survived.tolist(), strict=True)
-    differ = [i for i, fresh in pairs if stated.get(i) != fresh]
+    differ = [i for i, fresh in pairs if known.get(i) != fresh]
     return Reverified(record, len(ids), int((~survived).sum()), differ)

@@ -9,6 +9,7 @@ from torch import nn
 from robench.attacks.resolve import NamedAttack, resolve_attacks
 from robench.core.errors import InputError, RobenchError
 from robench.core.folders import records_folder
+from robench.core.project import records_default
 from robench.core.record import Record, Stop, parse_ids
 from robench.core.row import Row, row_of, worst_case
 from robench.core.threat import DEFAULT_EPS, Norm, ThreatModel
@@ -34,7 +35,8 @@ class Options:
     dataset: a name, an image folder or an EvalSet; None: the one the defense was trained for.
     n: first n images, None: all. images: ids such as "0-99,512" instead. eps: None: the defense's
     own, else 8/255 (linf) or 0.5 (l2). stop: None: each attack's default. batch_size: images in
-    flight, None: measured. out: folder of the records, None: the user's data folder.
+    flight, None: measured. out: folder of the records, None: that of robench.toml, else the user's
+    data folder.
     """
 
     dataset: str | EvalSet | None = None
@@ -159,7 +161,7 @@ class _Session:
 
     def _measured(self, job: Job, progress: Progress) -> Row:
         options = self.options
-        out = options.out or records_folder()
+        out = options.out or records_default(Path.cwd()) or records_folder()
         file = RecordFile(out, draft_record(self.target, job), self.shard)
         sitting = Sitting(options.batch_size, self.shard, options.save_adversarial, progress)
         try:
@@ -221,4 +223,5 @@ def _threat(defense: Defense, options: Options) -> ThreatModel:
     eps = options.eps
     if eps is None and defense.norm in (None, options.norm):
         eps = defense.eps
-    return ThreatModel(options.norm, DEFAULT_EPS[options.norm] if eps is None else eps)
+    # An unknown norm has no default; ThreatModel says so.
+    return ThreatModel(options.norm, DEFAULT_EPS.get(options.norm, 0.0) if eps is None else eps)

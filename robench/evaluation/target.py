@@ -98,7 +98,7 @@ class Target:
             x = self.pixels(slice(0, self.shape.search))
             ids, labels = self.ids[: len(x)], self.labels[: len(x)]
             view = ModelView(
-                self.search.forward,
+                self.search,
                 self.model,
                 self.shape.search,
                 ids,
@@ -130,6 +130,7 @@ class Target:
             dataset=defense.dataset,
             checkpoint_sha256=(defense.source or {}).get("sha256"),
             key_rules=tuple(defense.key_rules),
+            notes=tuple(defense.notes),
         )
 
     def images_info(self) -> ImagesInfo:

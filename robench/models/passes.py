@@ -1,8 +1,11 @@
 """Device kinds, the fixed shape of every pass, and float32 that is float32."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import TypeVar
 
 import torch
 
@@ -10,6 +13,9 @@ from robench.core.errors import InputError
 from robench.core.record import PassShape
 
 PRECISIONS = ("auto", "fp32", "bf16")
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 def cpu_class() -> str:
@@ -57,13 +63,29 @@ def pass_shape(device: torch.device, elements: int) -> PassShape:
     """Rows of every search pass and every judge pass, for images of `elements` values.
 
     Fixed per device type and input size, never adapted to a run: kernels round by shape. Measured
-    on CPU (benchmarks/pass_shape.py): 32 to 128 rows are equally fast, so 32 wastes least on
-    padding; verification pads more often, so it gets 16.
+    on CPU (benchmarks/pass_shape.py): 32 rows are as fast as more and 5 % faster than 16, which
+    fewer padded rows do not win back; the judge is as fast with 16, and pads more often.
     """
     small = elements <= 3 * 64 * 64
     if device.type == "cuda":
         return PassShape(256, 256) if small else PassShape(64, 64)
     return PassShape(32, 16) if small else PassShape(16, 8)
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int) -> ThreadPoolExecutor:
+    # OpenMP's thread count belongs to the thread that sets it: the caller keeps its own.
+    return ThreadPoolExecutor(workers, "pass", initializer=torch.set_num_threads, initargs=(1,))
+
+
+def side_by_side(run: Callable[[_In], _Out], inputs: Iterable[_In]) -> Iterator[_Out]:
+    """run(input) for each, in order, on as many CPU threads as PyTorch has, one thread each.
+
+    Faster than all threads on one pass after another (less waiting for each other), and no result
+    depends on the number of threads. `run` must be safe to call from several threads.
+    """
+    workers = torch.get_num_threads()
+    return map(run, inputs) if workers == 1 else _pool(workers).map(run, inputs)
 
 
 def hardware() -> dict[str, str]:

@@ -36,11 +36,13 @@ class SearchModel:
     """forward: images (B, C, H, W) float32 -> logits (B, K) float32, differentiable in the images.
 
     precision: what it really runs in. note: how it was prepared, and what could not be done.
+    traced: it is a graph of PyTorch's own layers, so passes may run in several threads.
     """
 
     forward: Callable[[Tensor], Tensor]
     precision: str
     note: str
+    traced: bool = False
 
 
 def prepare(model: nn.Module, probe: Tensor, precision: str) -> SearchModel:
@@ -54,16 +56,16 @@ def prepare(model: nn.Module, probe: Tensor, precision: str) -> SearchModel:
     if frozen is None:
         return SearchModel(model, "fp32", "unmodified defense: it cannot be copied")
     folded, notes = _folded(frozen, probe, reference)
-    if precision == "fp32":
-        return SearchModel(folded, "fp32", "; ".join(notes))
     traced = isinstance(folded, fx.GraphModule)
+    if precision == "fp32":
+        return SearchModel(folded, "fp32", "; ".join(notes), traced)
     low = _traced(frozen, torch.bfloat16) if traced else _autocast(folded)
     agreement = _agreement(low, probe, reference)
     if agreement >= BF16_AGREEMENT:
         how = "bf16 convolutions" if traced else "bf16 autocast"
-        return SearchModel(low, "bf16", "; ".join([*notes, how]))
+        return SearchModel(low, "bf16", "; ".join([*notes, how]), traced)
     notes.append(f"bf16 left out: it agrees on {agreement:.0%} of the probe images only")
-    return SearchModel(folded, "fp32", "; ".join(notes))
+    return SearchModel(folded, "fp32", "; ".join(notes), traced)
 
 
 def _frozen_copy(model: nn.Module) -> nn.Module | None:

@@ -1,15 +1,19 @@
 """ModelView: what a search sees. Fixed padded passes, counters per image, offers to the judge."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from robench.models.passes import exact_float32
+from robench.models.passes import exact_float32, side_by_side
+from robench.models.prepare import SearchModel
 from robench.numerics.losses import Loss
 
 Offer = Callable[[Tensor, Tensor, Tensor], Tensor | None]
 Submit = Callable[[Tensor, Tensor], Tensor]
+_Chunk = TypeVar("_Chunk")
+_Out = TypeVar("_Out")
 
 
 def padded_chunks(x: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
@@ -46,14 +50,14 @@ def forward_padded(
 class ModelView:
     """The model of one block of images.
 
-    forward: the search copy. defense: the unmodified network, for adapters. rows: rows of every
-    pass. ids: (N,) the block's image ids. offer, submit: the judge's ears (see `core.protocols`).
-    tick: called after each pass with the rows it served.
+    search: the copy that passes run on. defense: the unmodified network, for adapters. rows: rows
+    of every pass. ids: (N,) the block's image ids. offer, submit: the judge's ears (see
+    `core.protocols`). tick: called after each pass with the rows it served.
     """
 
     def __init__(
         self,
-        forward: Callable[[Tensor], Tensor],
+        search: SearchModel,
         defense: nn.Module,
         rows: int,
         ids: Tensor,
@@ -61,7 +65,7 @@ class ModelView:
         submit: Submit,
         tick: Callable[[int], None] = lambda rows: None,
     ) -> None:
-        self._forward, self._defense, self._rows, self._tick = forward, defense, rows, tick
+        self._search, self._defense, self._rows, self._tick = search, defense, rows, tick
         self._sorted, self._order = ids.sort()
         self._offer, self._submit = offer, submit
         self.forward_passes = torch.zeros_like(ids)
@@ -83,44 +87,48 @@ class ModelView:
     def logits(self, x: Tensor, ids: Tensor) -> Tensor:
         """See `core.protocols.View.logits`."""
         self.forward_passes[self.places(ids)] += 1
-        pieces = []
-        with torch.no_grad():
-            for where, chunk in padded_chunks(x, self._rows):
-                pieces.append(
-                    self._forward(_like_network(chunk)).float()[: where.stop - where.start]
-                )
-                self._tick(where.stop - where.start)
-        return torch.cat(pieces)
+        return torch.cat(list(self._each(self._chunk_logits, padded_chunks(x, self._rows))))
 
     def loss_gradient(
         self, loss: Loss, x: Tensor, labels: Tensor, ids: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See `core.protocols.View.loss_gradient`. labels: (B, ...) whatever the loss takes."""
         places = self.places(ids)
-        logits, gradients = [], []
-        chunks = zip(padded_chunks(x, self._rows), padded_chunks(labels, self._rows), strict=True)
-        for (where, chunk), (_, chunk_labels) in chunks:
-            n = where.stop - where.start
-            z, gradient = self._chunk_gradient(loss, _like_network(chunk), chunk_labels)
-            logits.append(z[:n])
-            gradients.append(gradient[:n])
-            self._tick(n)
+        pieces = zip(padded_chunks(x, self._rows), padded_chunks(labels, self._rows), strict=True)
+        chunks = ((where, chunk, own) for (where, chunk), (_, own) in pieces)
+        passes = self._each(lambda piece: self._chunk_gradient(loss, *piece), chunks)
+        logits, gradients = zip(*passes, strict=True)
         gradient = torch.cat(gradients)
         self._note_zero_gradients(places, gradient)
         self.forward_passes[places] += 1
         self.backward_passes[places] += 1
         return torch.cat(logits), gradient
 
-    def _chunk_gradient(self, loss: Loss, chunk: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        chunk = chunk.detach().requires_grad_()
+    def _each(self, run: Callable[[_Chunk], _Out], chunks: Iterator[_Chunk]) -> Iterator[_Out]:
+        """Every pass, in order; side by side on the CPU where the copy can take it."""
+        together = self._search.traced and self._sorted.device.type == "cpu"
+        for done in (side_by_side if together else map)(run, chunks):
+            self._tick(self._rows)
+            yield done
+
+    def _chunk_logits(self, piece: tuple[slice, Tensor]) -> Tensor:
+        where, chunk = piece
+        with torch.no_grad():
+            return self._search.forward(_like_network(chunk)).float()[: where.stop - where.start]
+
+    def _chunk_gradient(
+        self, loss: Loss, where: slice, chunk: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        n = where.stop - where.start
+        chunk = _like_network(chunk).detach().requires_grad_()
         with torch.enable_grad():
-            output = self._forward(chunk)
+            output = self._search.forward(chunk)
         z = output.detach().float()
         if not output.requires_grad:  # nothing to differentiate: a zero gradient, and flagged so
-            return z, torch.zeros_like(chunk)
+            return z[:n], torch.zeros_like(chunk)[:n]
         seed = _unit_scale(loss(z, labels)[1]).to(output.dtype)
         (gradient,) = torch.autograd.grad(output, chunk, seed, allow_unused=True)
-        return z, torch.zeros_like(chunk) if gradient is None else gradient.float()
+        return z[:n], (torch.zeros_like(chunk) if gradient is None else gradient.float())[:n]
 
     def _note_zero_gradients(self, places: Tensor, gradient: Tensor) -> None:
         """Images whose first gradient is zero or not finite: an ascent goes nowhere from there."""

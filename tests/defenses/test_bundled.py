@@ -39,7 +39,7 @@ def test_the_natural_defense_is_read_without_importing_its_package(sample, count
     imported = "pyautoattack" in sys.modules
     defense = load_defense("natural-resnet18")
     assert ("pyautoattack" in sys.modules) == imported
-    assert count_correct(defense, images[:100], labels[:100]) == 94
+    assert abs(count_correct(defense, images[:100], labels[:100]) - 94) <= 1
     assert (defense.width, defense.parameters, defense.dataset) == (64, 11_173_962, "cifar10")
     assert defense.eps is None and defense.norm is None
 

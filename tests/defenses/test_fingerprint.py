@@ -116,6 +116,16 @@ def test_addresses_in_printed_structures_do_not_count():
     assert len({_of(Printed()) for _ in range(20)}) == 1
 
 
+def test_equal_bytes_of_another_type_or_shape_are_another_network():
+    values = torch.zeros(4), torch.zeros(4, dtype=torch.int32), torch.zeros(2, 2)
+    found = set()
+    for value in values:
+        network = nn.Module()
+        network.register_buffer("value", value)
+        found.add(_of(network))
+    assert len(found) == len(values)
+
+
 @pytest.mark.parametrize(
     "value",
     [torch.tensor(3), torch.tensor(True), torch.ones(2).bfloat16(), torch.eye(2).to_sparse()],

@@ -93,6 +93,17 @@ def test_a_scalar_deviation_goes_with_three_means():
     assert list(cleaned.tensors) == ["w"]
 
 
+def test_wide_tensors_called_mean_are_weights():
+    tensors = {"head.mean": torch.ones(64), "head.std": torch.ones(64)}
+    cleaned = clean(tensors)
+    assert cleaned.normalization is None and list(cleaned.tensors) == list(tensors)
+
+
+def test_a_prefix_that_only_some_names_have_is_no_wrapper():
+    tensors = {"0.weight": torch.ones(2), "2.weight": torch.ones(2)}
+    assert list(clean(tensors).tensors) == list(tensors) and clean(tensors).rules == ()
+
+
 def test_batch_norm_means_are_no_constants(network):
     assert clean(network.state_dict()).normalization is None
 

@@ -1,0 +1,157 @@
+"""The command line as a process: exit codes, stdout and stderr apart, interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from robench.core.record import read_record
+from tests.scored import comparable
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--defense", "python:tests.evaluation.planted:build", "--dataset", "cifar10-sample"]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "robench", *map(str, arguments)]
+
+
+def robench(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_json_is_alone_on_stdout(tmp_path: Path) -> None:
+    done = robench("eval", *SMALL, "--attacks", "fgsm", "--n", 16, "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["attack"] == "fgsm" and row["n"] == 16 and row["status"] == "done"
+    assert Path(row["record"]).exists()
+    for key in ("robust_interval_95", "w_robust_interval_95", "flags", "seconds", "queries"):
+        assert key in row
+
+
+def test_requirements_decide_the_exit_code(tmp_path: Path) -> None:
+    base = ("eval", *SMALL, "--attacks", "fgsm", "--n", 16, "--out", tmp_path)
+    assert robench(*base, "--require", "w_robust(fgsm) >= 0").returncode == 0
+    unmet = robench(*base, "--require", "w_robust(fgsm) > 99%")
+    assert unmet.returncode == 1 and "not met" in unmet.stderr and "fgsm" in unmet.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["eval", *SMALL, "--attacks", "pgd_sta"], "did you mean 'pgd_sat'"),
+        (["eval", "--defense", "fast-at-resnet18-w3", "--attacks", "fgsm"], "did you mean"),
+        (["eval", *SMALL, "--eps", "8"], "did you mean 8/255"),
+        (["eval", *SMALL, "--eps", "nan"], "not a finite number"),
+        (["eval", *SMALL, "--n", "501"], "500"),
+        (["eval", *SMALL, "--require", "w_robust >= 1"], "cannot read requirement"),
+        (["eval", *SMALL, "--batch-size", "many"], "expected auto or a number"),
+        (["eval", "--attacks", "fgsm"], "--defense"),
+        (["eval", *SMALL, "--atacks", "fgsm"], "--atacks"),
+        (["verify", "nowhere.json"], "nowhere.json"),
+        (["list", "atacks"], "did you mean 'attacks'"),
+        (["leaderboard", "--records", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
+    arguments: list[str], message: str
+) -> None:
+    done = robench(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
+
+
+def test_a_read_only_folder_is_refused_before_the_work(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("a file where a folder should be")
+    done = robench("eval", *SMALL, "--attacks", "fgsm", "--n", 16, "--out", place)
+    assert done.returncode == 2 and "--out" in done.stderr
+
+
+def test_a_failed_attack_is_exit_code_3_and_the_others_are_printed(tmp_path: Path) -> None:
+    # A decision-based attack that finds no starting point raises inside foolbox.
+    attacks = "foolbox:L2BrendelBethgeAttack[steps=1],foolbox:L2PGD[steps=2]"
+    done = robench(
+        "eval", *SMALL, "--attacks", attacks,
+        "--norm", "l2", "--eps", "0.001", "--n", 16, "--out", tmp_path, "--json",
+    )  # fmt: skip
+    rows = {row["attack"]: row for row in json.loads(done.stdout)["rows"]}
+    assert rows["foolbox:L2PGD"]["status"] == "done"
+    assert rows["foolbox:L2BrendelBethgeAttack"]["status"] == "failed"
+    assert done.returncode == 3 and "failed" in done.stderr
+
+
+SLOW = [*SMALL, "--attacks", "pgd_sat[steps=200]", "--n", "96", "--batch-size", "8", "--json"]
+
+
+def _started(folder: Path, *, after: float = 0.0) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        command("eval", *SLOW, "--out", folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    time.sleep(after)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_is_130_and_the_same_command_goes_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process = _started(tmp_path / "cut", after=6)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    if process.returncode != 0:  # a fast machine may have finished
+        assert process.returncode == 130 and "interrupted" in stderr
+        assert "Traceback" not in stderr
+    for folder in ("cut", "whole"):
+        assert robench("eval", *SLOW, "--out", tmp_path / folder).returncode == 0
+    cut, whole = (next((tmp_path / f).rglob("*.json")) for f in ("cut", "whole"))
+    assert comparable(read_record(cut)) == comparable(read_record(whole))
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_loses_nothing(tmp_path: Path) -> None:
+    import random
+
+    moments = random.Random(0)
+    for _ in range(5):
+        process = _started(tmp_path / "cut", after=moments.uniform(3, 12))
+        process.kill()
+        process.communicate()
+    for folder in ("cut", "whole"):
+        assert robench("eval", *SLOW, "--out", tmp_path / folder).returncode == 0
+    cut, whole = (next((tmp_path / f).rglob("*.json")) for f in ("cut", "whole"))
+    assert comparable(read_record(cut)) == comparable(read_record(whole))
+
+
+def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
+    done = robench("doctor", "--json", ROBENCH_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    findings = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
+    assert findings["torch"]["state"] == "ok" and findings["cifar10-sample"]["state"] == "ok"
+    assert findings["cifar10"]["state"] == "missing"
+    assert findings["cifar10"]["remedy"] == "robench data fetch cifar10"
+
+
+def test_dry_run_measures_but_judges_nothing(tmp_path: Path) -> None:
+    done = robench("eval", *SMALL, "--dry-run", "--json", "--n", 16, "--out", tmp_path)
+    cost = json.loads(done.stdout)
+    assert done.returncode == 0 and cost["forward_passes"] == 16 * (1 + 20 + 20 + 30 + 8)
+    assert not list(tmp_path.rglob("*.json"))
