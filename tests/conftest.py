@@ -2,12 +2,23 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+
+EXTRAS = ("foolbox", "pyautoattack", "scipy", "torchattacks", "torchvision")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where a machine decides, a missing extra is a failure and not a skip."""
+    missing = [name for name in EXTRAS if find_spec(name) is None]
+    if missing and os.environ.get("CI"):
+        raise pytest.UsageError(f"CI needs every extra, {', '.join(missing)} missing: make setup")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -209,6 +209,7 @@ class Record(msgspec.Struct, kw_only=True):
             self.threat,
             self.attack,
             self.stop,
+            self.precision,
             self.device_kind,
             self.seed,
         )
@@ -228,11 +229,12 @@ def measurement_key(
     threat: ThreatModel,
     attack: AttackInfo,
     stop: Stop,
+    precision: str,
     device_kind: str,
     seed: int,
 ) -> str:
     """Twelve hex digits that differ whenever a verdict could."""
-    parts = [fingerprint, digest, threat, attack, stop, device_kind, seed]
+    parts = [fingerprint, digest, threat, attack, stop, precision, device_kind, seed]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:12]
 
 

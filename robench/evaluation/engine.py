@@ -16,7 +16,7 @@ from robench.evaluation.block import Block
 from robench.evaluation.flags import record_flags
 from robench.evaluation.store import RecordFile, Shard
 from robench.evaluation.target import Target
-from robench.models.passes import exact_float32, hardware
+from robench.models.passes import exact_float32, hardware, passes_at_once
 
 BLOCK_SECONDS = 20.0
 """A block of images in flight is sized to take about this long: what an interruption can cost."""
@@ -94,6 +94,7 @@ def measure(target: Target, job: Job, file: RecordFile, sitting: Sitting) -> Rec
     record = file.load() or file.draft
     if record.status == "done":
         return record
+    target.seconds_per_row()  # measured, and kernels warmed up, before the record's clock starts
     run = _Run(target, job, file, sitting, record)
     # The global random state belongs to the caller; foreign code may draw from it.
     devices = [target.device] if target.device.type == "cuda" else []
@@ -162,7 +163,7 @@ class _Run:
         attack = self.job.attack.attack
         if getattr(attack, "batch_dependent", False):
             return ADAPTER_IN_FLIGHT
-        rows = self.record.pass_shape.search
+        rows = self.record.pass_shape.search * passes_at_once(self.target.device)
         seconds = self.target.seconds_per_row() * max(1, attack.passes()[0])
         return int(min(MOST_IN_FLIGHT, max(1, BLOCK_SECONDS / seconds // rows) * rows))
 
@@ -253,12 +254,18 @@ class _Run:
             record.reason = None
         record.verdicts = Verdicts.of(self.verdicts.values())
         derived = record_flags(record.verdicts, self.job.attack.attack, self.job.threat)
-        record.flags = (*self.target.flags, *derived, *self.lasting.values())
+        mixed = [_MIXED] if self.job.mixed_hardware else []
+        record.flags = (*self.target.flags, *derived, *mixed, *self.lasting.values())
         record.cost.seconds = round(self.seconds_before + time.monotonic() - self.begun, 3)
         self.file.save(record)
         self.saved = time.monotonic()
 
 
+_MIXED = Flag(
+    name="mixed_hardware",
+    level="info",
+    message="parts may come from other hardware: verdicts at the edge may round otherwise",
+)
 _LASTING = ("modified_input", "pass_shape_halved", "defense_changed")
 """Flags of what happened in a sitting: they stay when the record is resumed."""
 

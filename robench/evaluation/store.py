@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robench.core.errors import InputError
 from robench.core.files import atomic_write, check_writable
-from robench.core.record import Record, Verdicts, read_record, write_record
+from robench.core.record import Record, Verdicts, measurement_key, read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,34 @@ class RecordFile:
             if whole.status == "done":
                 return whole
         if self.shard is not None:
+            self._refuse_other_hardware()
             return self._read(self.path) if self.path.exists() else None
         return self.united([path for path in [self.whole, *self.shards()] if path.exists()])
 
     def shards(self) -> list[Path]:
         """The files of all parts that are there."""
         return sorted(self.whole.parent.glob(f"{self.stem}.shard-*-of-*.json"))
+
+    def _refuse_other_hardware(self) -> None:
+        """Parts of the same measurement that another device kind made would never become one."""
+        name, _, _ = self.stem.rpartition("-")
+        for path in self.whole.parent.glob(f"{name}-*.shard-*-of-*.json"):
+            other = read_record(path)
+            as_if_ours = measurement_key(
+                other.defense.fingerprint,
+                other.images.digest,
+                other.threat,
+                other.attack,
+                other.stop,
+                self.draft.precision,
+                self.draft.device_kind,
+                other.seed,
+            )
+            if other.key != self.draft.key and as_if_ours == self.draft.key:
+                raise InputError(
+                    f"{path} was measured on {other.device_kind}, this is {self.draft.device_kind}: "
+                    "their roundings differ; give --mixed-hardware to every part, or another --out"
+                )
 
     def united(self, paths: list[Path]) -> Record | None:
         """One record with the verdicts and costs of several, or None for no path."""

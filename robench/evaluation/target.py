@@ -15,7 +15,13 @@ from robench.data.evalset import EvalSet
 from robench.defenses.defense import Defense
 from robench.evaluation.flags import defense_flags
 from robench.evaluation.judge import Judge
-from robench.models.passes import device_kind, exact_float32, pass_shape, resolve_precision
+from robench.models.passes import (
+    device_kind,
+    exact_float32,
+    pass_shape,
+    passes_at_once,
+    resolve_precision,
+)
 from robench.models.prepare import prepare
 from robench.models.view import ModelView
 from robench.numerics.losses import cross_entropy
@@ -95,7 +101,8 @@ class Target:
     def seconds_per_row(self) -> float:
         """Measured time of one gradient pass of the search copy, per image."""
         if self._seconds_per_row is None:
-            x = self.pixels(slice(0, self.shape.search))
+            # As many passes as run side by side, or the others' time would be missed.
+            x = self.pixels(slice(0, self.shape.search * passes_at_once(self.device)))
             ids, labels = self.ids[: len(x)], self.labels[: len(x)]
             view = ModelView(
                 self.search,
@@ -112,7 +119,8 @@ class Target:
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)
                 times.append(time.perf_counter() - started)
-            self._seconds_per_row = min(times) / self.shape.search
+            rows = -(-len(x) // self.shape.search) * self.shape.search
+            self._seconds_per_row = min(times) / rows
         return self._seconds_per_row
 
     def defense_info(self) -> DefenseInfo:

@@ -72,6 +72,11 @@ def pass_shape(device: torch.device, elements: int) -> PassShape:
     return PassShape(32, 16) if small else PassShape(16, 8)
 
 
+def passes_at_once(device: torch.device) -> int:
+    """How many passes `side_by_side` runs at a time."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
 @lru_cache(maxsize=1)
 def _pool(workers: int) -> ThreadPoolExecutor:
     # OpenMP's thread count belongs to the thread that sets it: the caller keeps its own.

@@ -1,7 +1,9 @@
 """XREF-1: with random starts off, FGSM and PGD equal foolbox's and torchattacks' to rounding."""
 
+import foolbox
 import pytest
 import torch
+import torchattacks
 from torch import Tensor, nn
 
 from robench.attacks.adapters.foolbox import adapt
@@ -13,8 +15,6 @@ from tests.harness import ROWS, attack, random_images, small_cnn
 EPS, STEP = 8 / 255, 2 / 255
 THREAT = ThreatModel("linf", EPS)
 N = 64
-foolbox = pytest.importorskip("foolbox", reason="pip install 'robench[foolbox]'")
-torchattacks = pytest.importorskip("torchattacks", reason="pip install --no-deps torchattacks")
 
 
 @pytest.fixture(scope="module")

@@ -269,7 +269,7 @@ def test_a_failed_write_leaves_the_old_record(path, record, monkeypatch):
 
 def test_the_key_differs_whenever_a_verdict_could():
     attack = AttackInfo(name="pgd_sat", parameters={"steps": 20, "start": "uniform"})
-    base = ("f", "d", ThreatModel("linf", 8 / 255), attack, "last", "cpu", 0)
+    base = ("f", "d", ThreatModel("linf", 8 / 255), attack, "last", "fp32", "cpu", 0)
     others = [
         ("g", *base[1:]),
         (*base[:1], "e", *base[2:]),
@@ -278,8 +278,9 @@ def test_the_key_differs_whenever_a_verdict_could():
         (*base[:3], AttackInfo(name="pgd_sat", parameters={"steps": 50}), *base[4:]),
         (*base[:3], AttackInfo(name="fgsm", parameters=attack.parameters), *base[4:]),
         (*base[:4], "any", *base[5:]),
-        (*base[:5], "cuda", 0),
-        (*base[:6], 1),
+        (*base[:5], "bf16", *base[6:]),
+        (*base[:6], "cuda", 0),
+        (*base[:7], 1),
     ]
     keys = {measurement_key(*parts) for parts in [base, *others]}
     assert len(keys) == 1 + len(others)

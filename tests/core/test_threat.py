@@ -49,7 +49,7 @@ def test_l2_radius_beyond_the_diameter():
 def test_equal_balls_have_one_key():
     def key(eps):
         attack = AttackInfo(name="fgsm")
-        return measurement_key("f", "d", ThreatModel("l2", eps), attack, "last", "cpu", 0)
+        return measurement_key("f", "d", ThreatModel("l2", eps), attack, "last", "fp32", "cpu", 0)
 
     assert key(1) == key(1.0)
     assert key(0.0) == key(-0.0)

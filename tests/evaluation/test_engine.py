@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robench.core.errors import InputError, RunError
 from robench.core.record import read_record
+from robench.evaluation import target
 from robench.models import passes
 from tests.harness import small_cnn
 from tests.scored import comparable, score, small_set
@@ -79,6 +80,31 @@ def test_verdicts_do_not_depend_on_order_or_shards(tmp_path: Path, precision: st
     second = score(tmp_path / "shards", precision=precision, shard="2/2").records[0]
     assert comparable(second) == comparable(whole)
     assert [p.name for p in (tmp_path / "shards").rglob("*.json")] == [f"pgd_sat-{whole.key}.json"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_verdicts_do_not_depend_on_the_number_of_threads(tmp_path: Path, precision: str) -> None:
+    one = score(tmp_path / "one", stop="any", precision=precision).records[0]
+    torch.set_num_threads(3)
+    try:
+        three = score(tmp_path / "three", stop="any", precision=precision).records[0]
+        assert torch.get_num_threads() == 3  # the passes' own setting stays in their threads
+    finally:
+        torch.set_num_threads(1)
+    assert three.verdicts == one.verdicts
+
+
+def test_parts_of_other_hardware_are_refused_unless_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score(tmp_path / "strict", shard="1/2")
+    first = score(tmp_path / "mixed", shard="1/2", mixed_hardware=True).records[0]
+    monkeypatch.setattr(target, "device_kind", lambda device, precision: f"cpu/other/{precision}")
+    with pytest.raises(InputError, match="--mixed-hardware"):
+        score(tmp_path / "strict", shard="2/2")
+    second = score(tmp_path / "mixed", shard="2/2", mixed_hardware=True).records[0]
+    assert first.status == "partial" and second.status == "done"
+    assert "mixed_hardware" in {flag.name for flag in second.flags}
 
 
 def test_a_command_without_shard_takes_over_what_shards_did(tmp_path: Path) -> None:
