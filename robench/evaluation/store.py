@@ -87,7 +87,8 @@ class RecordFile:
             if other.key != self.draft.key and as_if_ours == self.draft.key:
                 raise InputError(
                     f"{path} was measured on {other.device_kind}, this machine is "
-                    f"{self.draft.device_kind}: their roundings differ; give --mixed-hardware to every part, or another --out"
+                    f"{self.draft.device_kind}: their roundings differ; "
+                    "give --mixed-hardware to every part, or another --out"
                 )
 
     def united(self, paths: list[Path]) -> Record | None:

@@ -1,4 +1,4 @@
-"""The search copy's graph: batch norm folded, convolutions fused, and where bf16 begins and ends."""
+"""The search copy's graph: batch norm folded, convolutions fused, bf16 between two casts."""
 
 import copy
 import operator
