@@ -108,6 +108,14 @@ class Block:
         self.submit(self.ids[self.attacked], x)
         self.settled[:] = True
 
+    def unsettled_passes(self) -> int:
+        """Passes spent on images that have no verdict yet: lost when the search stops here."""
+        if self.view is None:
+            return 0
+        open_places = self.view.places(self.ids[(~self.settled).nonzero()[:, 0]])
+        spent = self.view.forward_passes + self.view.backward_passes
+        return int(spent[open_places].sum())
+
     def verdicts(self) -> list[Verdict]:
         """The verdicts of the settled images."""
         places = self.settled.nonzero()[:, 0]

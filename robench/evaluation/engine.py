@@ -93,7 +93,9 @@ def measure(target: Target, job: Job, file: RecordFile, sitting: Sitting) -> Rec
     """
     record = file.load() or file.draft
     if record.status == "done":
-        return record
+        if not sitting.save_adversarial or file.has_candidates(record):
+            return record
+        record = file.draft  # the candidates are wanted and were not kept: search again
     target.seconds_per_row()  # measured, and kernels warmed up, before the record's clock starts
     run = _Run(target, job, file, sitting, record)
     # The global random state belongs to the caller; foreign code may draw from it.
@@ -200,6 +202,8 @@ class _Run:
         except KeyboardInterrupt:
             self._take(block)  # what is settled stays settled
             raise
+        finally:
+            self.record.cost.passes_redone += block.unsettled_passes()
         if not unchanged:
             message = (
                 "the attack changed the images that it was given; verdicts are on our own copy"

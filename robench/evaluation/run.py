@@ -14,7 +14,7 @@ from robench.core.record import Record, Stop, parse_ids
 from robench.core.row import Row, row_of, worst_case
 from robench.core.threat import DEFAULT_EPS, Norm, ThreatModel
 from robench.data.evalset import EvalSet
-from robench.data.open import load_evalset
+from robench.data.open import base_name, load_evalset
 from robench.defenses.check import normalization_warning
 from robench.defenses.defense import Defense, foreign
 from robench.defenses.reference import load_defense
@@ -197,15 +197,24 @@ def _load(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet]
     images = options.dataset if isinstance(options.dataset, EvalSet) else None
     if images is None and options.dataset is not None:
         images = load_evalset(options.dataset)  # type: ignore[arg-type]
-    found = load_defense(
-        defense,
-        arch=options.arch,
-        width=options.width,
-        num_classes=images.num_classes if images else None,
-        normalize=options.normalize,
-        dataset=images.name if images else None,
-        input_shape=images.images.shape[1:] if images else (3, 32, 32),
-    )
+
+    def load(dataset: str | None) -> Defense:
+        return load_defense(
+            defense,
+            arch=options.arch,
+            width=options.width,
+            num_classes=images.num_classes if images else None,
+            normalize=options.normalize,
+            dataset=dataset,
+            input_shape=images.images.shape[1:] if images else (3, 32, 32),
+        )
+
+    found = load(None)
+    if images is not None and found.dataset is None and found.scheme == "file":
+        # Some families normalise inside, by data set: what it is scored on is the best guess.
+        found = load(
+            base_name(options.dataset if isinstance(options.dataset, str) else images.name)
+        )
     if images is None:
         if found.dataset is None:
             raise InputError(

@@ -116,12 +116,25 @@ class RecordFile:
         return record
 
     def save(self, record: Record) -> None:
-        """Write atomically; the whole record takes the place of the parts it was united from."""
+        """Write atomically; the whole record takes the place of the parts it was united from.
+
+        A finished record is never overwritten by a lesser one.
+        """
+        lesser = record.status != "done" and self.whole.exists()
+        if lesser and self._read(self.whole).status == "done":
+            return
         whole = record.status == "done" or self.shard is None
         absorbed = self.shards() if whole else []
         write_record(self.whole if whole else self.path, record)
         for part in absorbed:
             part.unlink(missing_ok=True)
+
+    def has_candidates(self, record: Record) -> bool:
+        """Whether the candidates of every verdict were kept."""
+        if not self.adversarial.is_dir():
+            return False
+        kept = set(read_adversarial(self.whole)[0].tolist())
+        return kept >= set(record.verdicts.id)
 
     def save_adversarial(self, ids: Tensor, candidates: Tensor) -> None:
         """Keep candidates (B, C, H, W) in exact float32 beside the record, one part per block."""

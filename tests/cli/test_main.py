@@ -83,16 +83,15 @@ def test_a_read_only_folder_is_refused_before_the_work(tmp_path: Path) -> None:
 
 
 def test_a_failed_attack_is_exit_code_3_and_the_others_are_printed(tmp_path: Path) -> None:
-    # A decision-based attack that finds no starting point raises inside foolbox.
-    attacks = "foolbox:L2BrendelBethgeAttack[steps=1],foolbox:L2PGD[steps=2]"
+    defense = "python:tests.evaluation.planted:tires"
     done = robench(
-        "eval", *SMALL, "--attacks", attacks,
-        "--norm", "l2", "--eps", "0.001", "--n", 16, "--out", tmp_path, "--json",
+        "eval", "--defense", defense, "--dataset", "cifar10-sample", "--n", 96,
+        "--attacks", "fgsm,pgd_sat", "--precision", "fp32", "--out", tmp_path, "--json",
     )  # fmt: skip
     rows = {row["attack"]: row for row in json.loads(done.stdout)["rows"]}
-    assert rows["foolbox:L2PGD"]["status"] == "done"
-    assert rows["foolbox:L2BrendelBethgeAttack"]["status"] == "failed"
-    assert done.returncode == 3 and "failed" in done.stderr
+    assert rows["fgsm"]["status"] == "done" and rows["pgd_sat"]["status"] == "failed"
+    assert "too many passes" in rows["pgd_sat"]["reason"] and rows["pgd_sat"]["record"]
+    assert done.returncode == 3 and "1 attacks failed" in done.stderr
 
 
 SLOW = [*SMALL, "--attacks", "pgd_sat[steps=200]", "--n", "96", "--batch-size", "8", "--json"]

@@ -1,10 +1,33 @@
 """Factories for `python:` references in tests."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from tests.harness import small_cnn
+
+ENOUGH = 12
+"""Gradient passes: more than loading and FGSM need, fewer than PGD."""
 
 
 def build() -> nn.Module:
     """The small network of the tests; pools to a fixed size, so that it takes any images."""
     return small_cnn()
+
+
+class Tires(nn.Module):
+    """Raises after some gradient passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.passes = small_cnn(), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1 if x.requires_grad else 0
+        if self.passes > ENOUGH:
+            raise ValueError("too many passes")
+        logits: Tensor = self.network(x)
+        return logits
+
+
+def tires() -> nn.Module:
+    """A defense that fails in the middle of a long attack."""
+    return Tires()

@@ -34,7 +34,7 @@ def test_rows_and_their_worst_case(tmp_path: Path) -> None:
 def test_the_three_lines_of_the_readme(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     block = readme.split("<!-- three-lines -->")[1].split("```python\n")[1].split("```")[0]
-    assert len(block.strip().splitlines()) == 3
+    assert len([line for line in block.splitlines() if line]) == 3
     names: dict[str, object] = {"my_module": small_cnn()}
     exec(block, names)  # the lines as a reader would paste them
     row = names["result"].row("pgd_sat")  # type: ignore[attr-defined]
@@ -102,6 +102,23 @@ def test_saved_candidates_are_judged_again(tmp_path: Path) -> None:
     assert found.checked == 24 and not found.differ
     ids, candidates = read_adversarial(path)
     assert ids.tolist() == list(range(24)) and candidates.dtype.is_floating_point
+
+
+def test_candidates_can_be_had_of_a_finished_record(tmp_path: Path) -> None:
+    """Searching again for them gives the same verdicts, and never loses the finished record."""
+
+    def stop(label: str, done: float, total: int) -> None:
+        raise KeyboardInterrupt
+
+    options = {"dataset": "cifar10-sample", "n": 24, "out": tmp_path}
+    first = robench.evaluate(REFERENCE, "pgd_sat", **options)
+    with pytest.raises(KeyboardInterrupt):
+        robench.evaluate(REFERENCE, "pgd_sat", save_adversarial=True, progress=stop, **options)
+    path = Path(first.rows[0].record or "")
+    assert read_record(path).status == "done"
+    again = robench.evaluate(REFERENCE, "pgd_sat", save_adversarial=True, **options)
+    assert again.records[0].verdicts == first.records[0].verdicts
+    assert reverify(path).checked == 24
 
 
 def test_tampered_candidates_are_noticed(tmp_path: Path) -> None:
