@@ -210,11 +210,10 @@ def _load(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet]
         )
 
     found = load(None)
-    if images is not None and found.dataset is None and found.scheme == "file":
+    named = options.dataset if isinstance(options.dataset, str) else None
+    if named is not None and found.dataset is None and found.scheme == "file":
         # Some families normalise inside, by data set: what it is scored on is the best guess.
-        found = load(
-            base_name(options.dataset if isinstance(options.dataset, str) else images.name)
-        )
+        found = load(base_name(named))
     if images is None:
         if found.dataset is None:
             raise InputError(
