@@ -70,7 +70,8 @@ class Attack(Protocol):
     norms: ClassVar[tuple[Norm, ...]]
     """Norms it is defined for."""
     stops: ClassVar[tuple[Stop, ...]]
-    """Stop rules it can run under, the default first."""
+    """Stop rules it can run under, the default first. Two more declarations are optional:
+    `on_defense` (queries the unmodified defense in float32) and `batch_dependent` (flagged so)."""
 
     def passes(self) -> tuple[int, int]:
         """Most forward and backward passes that one image can cost, verification not included."""

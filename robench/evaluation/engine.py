@@ -16,7 +16,7 @@ from robench.evaluation.block import Block
 from robench.evaluation.flags import record_flags
 from robench.evaluation.store import RecordFile, Shard
 from robench.evaluation.target import Target
-from robench.models.passes import exact_float32, hardware, passes_at_once
+from robench.models.passes import device_kind, exact_float32, hardware, passes_at_once
 
 BLOCK_SECONDS = 20.0
 """A block of images in flight is sized to take about this long: what an interruption can cost."""
@@ -55,6 +55,10 @@ class Sitting:
 
 def draft_record(target: Target, job: Job) -> Record:
     """The record of a job before its first verdict."""
+    # Adapters and black-box searches query the unmodified defense in float32, not the copy.
+    on_defense = getattr(job.attack.attack, "on_defense", False)
+    precision = "fp32" if on_defense else target.search.precision
+    kind = device_kind(target.device, precision)
     return Record(
         status="partial",
         defense=target.defense_info(),
@@ -62,12 +66,12 @@ def draft_record(target: Target, job: Job) -> Record:
         threat=job.threat,
         attack=job.attack.info,
         stop=job.stop,
-        precision=target.search.precision,
-        device_kind="mixed" if job.mixed_hardware else target.device_kind,
+        precision=precision,
+        device_kind="mixed" if job.mixed_hardware else kind,
         pass_shape=target.pass_shape(),
         seed=job.seed,
         logit_probe=target.logit_probe,
-        search_model=target.search.note,
+        search_model="the unmodified defense" if on_defense else target.search.note,
         cost=Cost(started=datetime.now(UTC).isoformat(timespec="seconds")),
         versions=_versions(),
         hardware=hardware(),

@@ -16,7 +16,6 @@ from robench.defenses.defense import Defense
 from robench.evaluation.flags import defense_flags
 from robench.evaluation.judge import Judge
 from robench.models.passes import (
-    device_kind,
     exact_float32,
     pass_shape,
     passes_at_once,
@@ -59,7 +58,6 @@ class Target:
         wanted = resolve_precision(precision, device)
         with exact_float32():
             self.search = prepare(self.model, self.pixels(slice(0, _PREPARATION_IMAGES)), wanted)
-        self.device_kind = device_kind(device, self.search.precision)
         self.flags: tuple[Flag, ...] = (*defense_flags(self), *self._fallback_flags(wanted))
         self._seconds_per_row: float | None = None
 

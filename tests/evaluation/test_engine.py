@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robench.core.errors import InputError, RunError
 from robench.core.record import read_record
-from robench.evaluation import target
+from robench.evaluation import engine
 from robench.models import passes
 from tests.harness import small_cnn
 from tests.scored import comparable, score, small_set
@@ -99,7 +99,7 @@ def test_parts_of_other_hardware_are_refused_unless_allowed(
 ) -> None:
     score(tmp_path / "strict", shard="1/2")
     first = score(tmp_path / "mixed", shard="1/2", mixed_hardware=True).records[0]
-    monkeypatch.setattr(target, "device_kind", lambda device, precision: f"cpu/other/{precision}")
+    monkeypatch.setattr(engine, "device_kind", lambda device, precision: f"cpu/other/{precision}")
     with pytest.raises(InputError, match="--mixed-hardware"):
         score(tmp_path / "strict", shard="2/2")
     second = score(tmp_path / "mixed", shard="2/2", mixed_hardware=True).records[0]

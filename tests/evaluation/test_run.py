@@ -185,3 +185,11 @@ def test_estimates_are_bounds(tmp_path: Path) -> None:
     spent = sum(row.forward_passes for row in result.rows[:2])
     assert spent <= cost.forward_passes and cost.seconds > 0
     assert not score(tmp_path / "dry", dry_run=True).rows
+
+
+def test_adapters_say_that_they_ran_on_the_defense_itself(tmp_path: Path) -> None:
+    result = score(tmp_path, "foolbox:LinfPGD[steps=2]", precision="auto")
+    record = result.records[0]
+    assert record.precision == "fp32" and record.search_model == "the unmodified defense"
+    assert record.attack.parameters["steps"] == 2
+    assert "batch_dependent" in {flag.name for flag in record.flags}

@@ -38,6 +38,7 @@ class FoolboxAttack:
 
     stops: ClassVar[tuple[Stop, ...]] = ("last", "any")
     batch_dependent: ClassVar[bool] = True
+    on_defense: ClassVar[bool] = True
 
     def passes(self) -> tuple[int, int]:
         steps = int(self.keywords.get("steps") or 1)
