@@ -40,10 +40,8 @@ def test_the_robust_network_scores_as_published(tmp_path: Path) -> None:
     for attack, expected in FIGURES.items():
         row = result.row(attack)
         assert row.clean_accuracy == 0.719
-        # Another seed moves the iterative rows by a few tenths; FGSM has none.
-        assert row.robust_accuracy == pytest.approx(
-            expected, abs=0.002 if attack == "fgsm" else 0.006
-        )
+        # Another seed, and bf16, move a row by a few tenths.
+        assert row.robust_accuracy == pytest.approx(expected, abs=0.006)
 
 
 def test_bf16_and_float32_searches_agree(tmp_path: Path) -> None:
