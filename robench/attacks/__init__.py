@@ -30,7 +30,7 @@ ATTACKS = Table(
 )
 
 ADAPTERS = Table(
-    kind="attack adapter",
+    kind="adapter",
     lines={
         "foolbox": (
             "robench.attacks.adapters.foolbox:adapt",
@@ -38,5 +38,5 @@ ADAPTERS = Table(
             "foolbox:<AttackClass>, e.g. foolbox:LinfPGD[steps=20]",
         ),
     },
-    entry_point_group="robench.attack_adapters",
+    entry_point_group="robench.adapters",
 )

@@ -20,6 +20,7 @@ _TABLES = {
     "architectures": "robench.models:ARCHITECTURES",
     "methods": "robench.training:METHODS",
     "formats": "robench.boards:FORMATS",
+    "adapters": "robench.attacks:ADAPTERS",
 }
 
 
@@ -29,7 +30,7 @@ def list_things(
         bool, typer.Option("--json", help='[{"name": ..., "help": ...}, ...] on stdout.')
     ] = False,
 ) -> None:
-    """List defenses, attacks, datasets, architectures, methods or formats.
+    """List defenses, attacks, adapters, datasets, architectures, methods or formats.
 
     Example: robench list attacks
 
@@ -74,3 +75,4 @@ def _show(table: "Table") -> None:
         console.print(Text("\nGroups, for --attacks:"))
         for group in table.groups():
             console.print(Text(f"{group}: {', '.join(table.group(group))}"))
+        console.print(Text("\nAttacks of other packages: robench list adapters"))

@@ -55,7 +55,7 @@ def test_presets(text: str, field: str, value: object) -> None:
         ("white-box[steps=3]", "is a group"),
         ("pgd_sat[steps=3", "brackets"),
         ("", "no attack given"),
-        ("fools:LinfPGD", "unknown attack adapter"),
+        ("fools:LinfPGD", "unknown adapter"),
     ],
 )
 def test_what_cannot_be_read(text: str, message: str) -> None:
