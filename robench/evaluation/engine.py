@@ -18,10 +18,10 @@ from robench.evaluation.store import RecordFile, Shard
 from robench.evaluation.target import Target
 from robench.models.passes import device_kind, exact_float32, hardware, passes_at_once
 
-BLOCK_SECONDS = 20.0
+BLOCK_SECONDS = 55.0
 """A block of images in flight is sized to take about this long: what an interruption can cost."""
 MOST_IN_FLIGHT = 1024
-SAVE_SECONDS = 10.0
+SAVE_SECONDS = 5.0
 """Between partial records: with a block, what a SIGKILL can cost."""
 ADAPTER_IN_FLIGHT = 64
 
