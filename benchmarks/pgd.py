@@ -117,23 +117,26 @@ def main(
     n: Annotated[int, typer.Option(help="First n CIFAR-10 test images.")] = 512,
     rounds: Annotated[int, typer.Option(help="Alternating rounds; medians are printed.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    peer_batch: Annotated[
+        int | None, typer.Option(help="Of both peers, where it is known; default measured.")
+    ] = None,
 ) -> None:
     """Print seconds, ratios to the faster peer, and robust accuracies."""
     where = resolve_device(device)
     facts = ", ".join(f"{k} {v}" for k, v in hardware().items())
     typer.echo(f"{facts}; {device_kind(where, 'auto')}; n {n}, {STEPS} steps, {rounds} rounds")
     for name in defense or ["fast-at-resnet18-w32", "natural-resnet18"]:
-        compare(name, n, rounds, where)
+        compare(name, n, rounds, where, peer_batch)
 
 
-def compare(name: str, n: int, rounds: int, where: torch.device) -> None:
+def compare(name: str, n: int, rounds: int, where: torch.device, peer_batch: int | None) -> None:
     """One defense: peers and our three settings, alternating."""
     model = load_defense(name).model.to(where)
     images = load_evalset("cifar10").first(n)
     x = torch.from_numpy(images.images).to(where).float() / 255
     y = torch.from_numpy(images.labels).to(where)
     peers = {"foolbox": foolbox_pgd, "torchattacks": torchattacks_pgd}
-    batches = {peer: best_batch(make, model, x, y) for peer, make in peers.items()}
+    batches = {peer: peer_batch or best_batch(make, model, x, y) for peer, make in peers.items()}
     runs: dict[str, list[Timed]] = {}
     for _ in range(rounds):
         for peer, make in peers.items():

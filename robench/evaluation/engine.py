@@ -19,10 +19,10 @@ from robench.evaluation.target import Target
 from robench.models.passes import device_kind, exact_float32, hardware, passes_at_once
 
 BLOCK_SECONDS = 55.0
-"""A block of images in flight is sized to take about this long: what an interruption can cost."""
+"""A block of images in flight is sized to take at most about this long; larger ones fill passes."""
 MOST_IN_FLIGHT = 1024
 SAVE_SECONDS = 5.0
-"""Between partial records: with a block, what a SIGKILL can cost."""
+"""Between partial records. With a block it is what a SIGKILL can cost: a minute."""
 ADAPTER_IN_FLIGHT = 64
 
 Progress = Callable[[str, float, int], None]
