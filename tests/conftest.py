@@ -21,11 +21,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"CI needs every extra, {', '.join(missing)} missing: make setup")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     """Small passes on two busy cores spend their time waiting for each other's threads."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    if request.node.get_closest_marker("slow") is None:
+        torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 

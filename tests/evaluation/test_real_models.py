@@ -19,7 +19,7 @@ def test_verdicts_do_not_depend_on_batch_order_or_shards(tmp_path: Path, precisi
     def measured(name: str, **options: object):
         return evaluate(
             ROBUST,
-            "pgd_sat",
+            "pgd_sat[steps=5]",
             dataset="cifar10-sample",
             precision=precision,
             out=tmp_path / name,
