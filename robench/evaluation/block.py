@@ -181,13 +181,14 @@ class Block:
         self.margin[places] = judgement.margin
         self.distance[places] = judgement.distance
         self.broken[places] = judgement.broken
-        self.settled[places] |= judgement.broken
         self.candidates[places] = x.detach().float()
         for name, mark in judgement.findings.items():
             if name.startswith("rejected"):
                 self._note(name, places, mark)
             else:  # a finding about the candidate that the verdict is of: the latest
                 self.findings.setdefault(name, torch.zeros_like(self.settled))[places] = mark
+        # Last: an interruption before this line leaves the image open, never half told.
+        self.settled[places] |= judgement.broken
 
     def _note(self, name: str, places: Tensor, mark: Tensor) -> None:
         column = self.findings.setdefault(name, torch.zeros_like(self.settled))

@@ -67,10 +67,13 @@ def test_an_argument_given_twice():
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused(text):
     try:
-        for item in split_list(text):
-            parse_call(item)
-    except InputError:
-        pass
+        calls = [parse_call(item) for item in split_list(text)]
+    except InputError as error:
+        assert "\n" not in str(error) or "\n" in text
+        return
+    for name, arguments in calls:
+        assert name and name == name.strip() and not set(name) & set("[]")
+        assert all(key and value for key, value in arguments.items())
 
 
 def test_nearest_names():
