@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from robench.attacks.resolve import NamedAttack, resolve_attacks
 from robench.core.protocols import Attack
-from robench.core.record import Stop, Verdict
+from robench.core.record import Component, Stop, Verdict
 from robench.core.threat import ThreatModel
 from robench.evaluation.block import Block
 from robench.evaluation.judge import Judge
+from robench.evaluation.standing import Standing
 from robench.models.prepare import SearchModel
 
 ROWS = 8
@@ -18,12 +19,13 @@ ROWS = 8
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out: verdicts, and the candidates (N, C, H, W) that were judged last,
-    and whether the attack left its input alone."""
+    """What came out: verdicts, the candidates (N, C, H, W) that they are of, whether the attack left
+    its input alone, and what each part of it took."""
 
     verdicts: list[Verdict]
     candidates: Tensor
     unchanged: bool
+    components: list[Component]
 
     @property
     def survived(self) -> list[bool]:
@@ -37,20 +39,37 @@ def attack(
     labels: Tensor,
     threat: ThreatModel,
     *,
-    stop: Stop = "last",
+    stop: Stop | None = None,
     ids: Tensor | None = None,
     seed: int = 0,
     rows: int = ROWS,
     search: Attack | None = None,
 ) -> Outcome:
-    """Run `text` (a name with parameters), or the attack `search`, on all images at once."""
+    """Run `text` (a name with parameters), or the attack `search`, on all images at once.
+
+    stop: None for the attack's default.
+    """
     model = model.eval()
     ids = torch.arange(len(images)) if ids is None else ids
     judge = Judge(model, threat, rows)
     named = NamedAttack(text, search) if search is not None else resolve_attacks(text)[0]
-    block = Block(judge, named.name, stop, ids, labels, images, judge.logits(images))
-    unchanged = block.run(named, SearchModel(model, "fp32", "the model itself"), rows, seed)
-    return Outcome(block.verdicts(), block.candidates, unchanged)
+    stop = stop or named.attack.stops[0]
+    clean_logits = judge.logits(images)
+    stages = named.attack.stages(named.name, clean_logits.shape[1])
+    standing = Standing.of(ids, labels, list(dict.fromkeys(stage.component for stage in stages)))
+    copy, candidates, unchanged = SearchModel(model, "fp32", "the model itself"), images.clone(), True
+    for number, stage in enumerate(stages):
+        places = standing.open_at(number)
+        block = Block(judge, stop, standing.take(places), images[places], clean_logits[places])
+        unchanged &= block.run(stage, copy, rows, seed)
+        standing.put(places, block.rows)
+        candidates[places] = block.candidates
+    return Outcome(
+        standing.verdicts(torch.arange(len(images)), charged=False),
+        candidates,
+        unchanged,
+        standing.costs(),
+    )
 
 
 def small_cnn(num_classes: int = 10, channels: int = 3, seed: int = 0) -> nn.Module:

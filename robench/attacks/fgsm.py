@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from robench.attacks.pgd import PGD, Start
-from robench.core.protocols import Draws, View
+from robench.core.protocols import Draws, Stage, View
 from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
 from robench.numerics.losses import loss_named
@@ -30,8 +30,8 @@ class FGSM:
     def __post_init__(self) -> None:
         loss_named(self.loss)
 
-    def passes(self) -> tuple[int, int]:
-        return 1, 1
+    def stages(self, component: str, classes: int) -> list[Stage]:
+        return [Stage(component, "", 1, 1, self.run)]
 
     def run(
         self,

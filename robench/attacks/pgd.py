@@ -1,12 +1,13 @@
 """PGD on a loss: pgd_sat, pgd_trades and cw_inf are three settings of one search."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from robench.core.protocols import Draws, View
+from robench.core.protocols import Draws, Stage, View
 from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
 from robench.numerics.ascent import signed_ascent
@@ -53,8 +54,17 @@ class PGD:
     def __post_init__(self) -> None:
         loss_named(self.loss)
 
-    def passes(self) -> tuple[int, int]:
-        return self.steps * self.restarts, self.steps * self.restarts
+    def stages(self, component: str, classes: int) -> list[Stage]:
+        return [
+            Stage(
+                component,
+                "" if self.restarts == 1 else f"restart {restart + 1} of {self.restarts}",
+                self.steps,
+                self.steps,
+                partial(self.run, restart=restart),
+            )
+            for restart in range(self.restarts)
+        ]
 
     def travel(self, threat: ThreatModel) -> tuple[float, float]:
         """How far the iterates can move, and how far they may have to, in pixel units."""
@@ -69,32 +79,14 @@ class PGD:
         ids: Tensor,
         threat: ThreatModel,
         draws: Draws,
+        restart: int = 0,
     ) -> Tensor:
-        result = images.clone()
-        rows = torch.arange(len(images), device=images.device)
-        for restart in range(self.restarts):
-            x = starting_points(self.start, images[rows], ids[rows], threat, draws, restart)
-            x = self._ascend(view, x, images[rows], labels[rows], ids[rows], threat)
-            result[rows] = x
-            if restart + 1 == self.restarts or not len(rows):
-                break
-            rows = rows[~view.submit(ids[rows], x)]
-        return result
-
-    def _ascend(
-        self,
-        view: View,
-        x: Tensor,
-        images: Tensor,
-        labels: Tensor,
-        ids: Tensor,
-        threat: ThreatModel,
-    ) -> Tensor:
+        """The last iterates (B, C, H, W) of one restart."""
         loss = loss_named(self.loss)
         low, high = feasible_box(images, threat)
         return signed_ascent(
             lambda z, rows: view.loss_gradient(loss, z, labels[rows], ids[rows]),
-            x,
+            starting_points(self.start, images, ids, threat, draws, restart),
             low,
             high,
             step_size=self.step_size,

@@ -1,6 +1,7 @@
 """What an attack sees: a view of the model, draws keyed by image, and nothing of the verdict."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from robench.core.record import Stop
@@ -13,24 +14,38 @@ if TYPE_CHECKING:
 
 
 class View(Protocol):
-    """The model as a search sees it; every pass is counted for the images `ids` (B,) it serves."""
+    """The model as a search sees it; every pass is counted for the images `ids` (B,) it serves.
+
+    An image may be there several times in one call, once for each target that is tried on it.
+    """
 
     def logits(self, x: "Tensor", ids: "Tensor") -> "Tensor":
         """(B, K) float32 logits of x (B, C, H, W), without gradient."""
         ...
 
     def loss_gradient(
-        self, loss: "Loss", x: "Tensor", labels: "Tensor", ids: "Tensor"
+        self, loss: "Loss", x: "Tensor", labels: "Tensor", ids: "Tensor", *, exact: bool = False
     ) -> "tuple[Tensor, Tensor]":
-        """Logits (B, K), and the gradient (B, C, H, W) of `loss` up to a positive factor a row."""
+        """Logits (B, K), and the gradient (B, C, H, W) of `loss` up to a positive factor a row.
+
+        labels: (B, ...), whatever the loss takes. exact: the gradient itself; it may underflow.
+        """
+        ...
+
+    def clean_logits(self, ids: "Tensor") -> "Tensor":
+        """(B, K) float32 logits of the clean images, from the judge: no pass is spent."""
+        ...
+
+    def keep(self, name: str, ids: "Tensor", values: "Tensor") -> None:
+        """Remember values (B, ...) of images for the next stage of the search; any dtype."""
+        ...
+
+    def recall(self, name: str, ids: "Tensor") -> "Tensor":
+        """(B, ...) what an earlier stage kept under that name."""
         ...
 
     def offer(self, ids: "Tensor", x: "Tensor", logits: "Tensor") -> "Tensor | None":
         """Show an iterate. Rule `any`: (B,) bool of settled rows; rule `last`: None."""
-        ...
-
-    def submit(self, ids: "Tensor", x: "Tensor") -> "Tensor":
-        """Have x judged under either stop rule, as the result of one restart: settled rows (B,)."""
         ...
 
     @property
@@ -64,6 +79,28 @@ class Draws(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a search: an interruption costs at most one of them for the images in flight.
+
+    Stages run one after the other, each on the images that are still open. What an image gets in
+    one must not depend on the other images.
+    """
+
+    component: str
+    """Who is credited with a broken image, and whose name keys the draws: "apgd_ce"."""
+    label: str
+    """What people read while it runs: "targets 1-3"."""
+    forward_passes: int
+    """Most forward passes that one image can cost, verification not included."""
+    backward_passes: int
+    run: "Callable[[View, Tensor, Tensor, Tensor, ThreatModel, Draws], Tensor | None]"
+    """(view, images (B, C, H, W) float32 in [0, 1], labels (B,), ids (B,), threat, draws) ->
+    candidates (B, C, H, W), or None where a later stage brings them."""
+    width: int = 1
+    """Rows that one image fills in a pass: the targets that are tried together."""
+
+
 class Attack(Protocol):
     """A frozen dataclass whose fields are the parameters of a search."""
 
@@ -73,18 +110,6 @@ class Attack(Protocol):
     """Stop rules it can run under, the default first. Two more declarations are optional:
     `on_defense` (queries the unmodified defense in float32) and `batch_dependent` (flagged so)."""
 
-    def passes(self) -> tuple[int, int]:
-        """Most forward and backward passes that one image can cost, verification not included."""
-        ...
-
-    def run(
-        self,
-        view: View,
-        images: "Tensor",
-        labels: "Tensor",
-        ids: "Tensor",
-        threat: ThreatModel,
-        draws: Draws,
-    ) -> "Tensor":
-        """Candidates (B, C, H, W) for images (B, C, H, W) float32 in [0, 1]."""
+    def stages(self, component: str, classes: int) -> Sequence[Stage]:
+        """The search as `component` on a defense of so many classes."""
         ...

@@ -164,6 +164,19 @@ class Cost(msgspec.Struct, kw_only=True):
     """Passes of searches that an interruption or a halved pass shape threw away."""
 
 
+class Component(msgspec.Struct, kw_only=True):
+    """What one part of an attack broke and what it took, over the images judged so far."""
+
+    name: str
+    broken: int = 0
+    """Images that it broke; they are not shown to the parts after it."""
+    forward_passes: int = 0
+    backward_passes: int = 0
+    unconfirmed_hits: int = 0
+    """Candidates that the search believed in and the judge did not."""
+    seconds: float = 0.0
+
+
 class Summary(msgspec.Struct, frozen=True):
     """Figures stored for people who read the file; recomputed and compared on reading."""
 
@@ -195,6 +208,8 @@ class Record(msgspec.Struct, kw_only=True):
     search_model: str
     """How the search copy was prepared, and what could not be done to it."""
     cost: Cost
+    components: list[Component] = []
+    """The parts of the attack in the order in which they ran; one where it has no parts."""
     flags: tuple[Flag, ...] = ()
     versions: dict[str, str] = {}
     hardware: dict[str, str] = {}

@@ -1,81 +1,81 @@
-"""Block: the images in flight, and what the judge has said of them so far."""
+"""Block: the images in flight in one stage of a search, and the judge that hears its offers."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from robench.attacks.resolve import NamedAttack
 from robench.core.errors import RunError
-from robench.core.record import Stop, Verdict
+from robench.core.protocols import Stage
+from robench.core.record import Stop
 from robench.evaluation.judge import Judge, Judgement
+from robench.evaluation.standing import Standing
 from robench.models.prepare import SearchModel
-from robench.models.view import ModelView
-from robench.numerics.losses import margin_of
+from robench.models.view import ModelView, count
 from robench.numerics.random import ImageDraws
 
 
 class Block:
-    """Verdicts in the making for images (N, C, H, W) float32, labels (N,), ids (N,).
+    """One stage on images (N, C, H, W) float32, of which `rows` holds what is known.
 
-    clean_logits: (N, K) float32, from the judge. component: who is credited with a broken image.
-    A clean-wrong image is settled at once and never attacked.
+    clean_logits: (N, K) float32, from the judge. A clean-wrong image is settled at once and never
+    attacked. What the stage changes is in `rows`, to be put back by who gave them.
     """
 
     def __init__(
-        self,
-        judge: Judge,
-        component: str,
-        stop: Stop,
-        ids: Tensor,
-        labels: Tensor,
-        images: Tensor,
-        clean_logits: Tensor,
+        self, judge: Judge, stop: Stop, rows: Standing, images: Tensor, clean_logits: Tensor
     ) -> None:
-        self.judge, self.component, self.stop = judge, component, stop
-        self.ids, self.labels, self.images = ids, labels, images
-        self.clean_prediction = clean_logits.argmax(dim=1)
-        self.clean_margin = margin_of(clean_logits, labels).double()
-        self.correct = self.clean_prediction == labels
-        self.settled = ~self.correct
-        self.broken = torch.zeros_like(self.settled)
-        self.prediction, self.margin = self.clean_prediction.clone(), self.clean_margin.clone()
-        self.distance = torch.zeros_like(self.margin)
-        self.checks = torch.ones_like(ids)  # the clean forward
-        self.findings: dict[str, Tensor] = {}
+        self.judge, self.stop, self.rows = judge, stop, rows
+        self.images, self.clean_logits = images, clean_logits
+        rows.score_clean(clean_logits)
         self.candidates = images.clone()
+        self.component = ""
         self.view: ModelView | None = None
+        self._sorted, self._order = rows["ids"].sort()
 
     @property
     def attacked(self) -> Tensor:
-        """(A,) positions of the images that are attacked at all."""
-        return self.correct.nonzero()[:, 0]
+        """(A,) positions of the images that are still open."""
+        return (~self.rows["settled"]).nonzero()[:, 0]
 
     def run(
         self,
-        named: NamedAttack,
+        stage: Stage,
         search: SearchModel,
         rows: int,
         seed: int,
         tick: Callable[[int], None] = lambda rows: None,
     ) -> bool:
-        """Search on the copy at passes of `rows` rows, then judge; every image has its verdict.
+        """Search on the copy at passes of `rows` rows, then judge what came out.
 
         Returns whether the attack left the images that it was given alone; verdicts are on our own
         copy either way. Raises: RunError when it returned anything but candidates.
         """
         attacked = self.attacked
+        self.component = stage.component
         if not len(attacked):
-            self.settled[:] = True
             return True
-        ids, images = self.ids[attacked], self.images[attacked]
-        self.view = ModelView(search, self.judge.model, rows, ids, self.offer, self.submit, tick)
-        given, draws = images.clone(), ImageDraws(seed, named.name)
-        labels = self.labels[attacked].clone()
-        candidates = named.attack.run(
-            self.view, given, labels, ids.clone(), self.judge.threat, draws
+        ids, images = self.rows["ids"][attacked], self.images[attacked]
+        memory = {name: column[attacked] for name, column in self.rows.memory().items()}
+        logits = self.clean_logits[attacked]
+        self.view = ModelView(
+            search, self.judge.model, rows, ids, logits, self.offer, memory, tick
         )
-        self._finish(named.name, candidates)
+        given, labels = images.clone(), self.rows["labels"][attacked].clone()
+        draws = ImageDraws(seed, stage.component)
+        try:
+            candidates = stage.run(
+                self.view, given, labels, ids.clone(), self.judge.threat, draws
+            )
+            if candidates is not None:
+                self._submit(attacked, candidates)
+        finally:
+            self._count(attacked)
+        kept = Standing({}, ())
+        kept.remember(memory)
+        for name, values in kept.columns.items():
+            self.rows.column(name, values)[attacked] = values
+        self.rows["stage"][attacked] += 1
         return torch.equal(given, images)
 
     def offer(self, ids: Tensor, x: Tensor, logits: Tensor) -> Tensor | None:
@@ -83,113 +83,92 @@ class Block:
         if self.stop == "last":
             return None
         places = self._places(ids)
+        settled = self.rows["settled"]
         # A NaN logit is no belief: argmax would return its index.
-        believed = logits.isfinite().all(dim=1) & (logits.argmax(dim=1) != self.labels[places])
-        believed &= ~self.settled[places]
+        believed = logits.isfinite().all(dim=1)
+        believed &= logits.argmax(dim=1) != self.rows["labels"][places]
+        believed &= ~settled[places]
         if bool(believed.any()):
-            hits = self._judge(places[believed], x[believed])
-            self._note("unconfirmed_hit", places[believed], ~hits)
-        return self.settled[places]
+            confirmed = self._judge(places[believed], x[believed])
+            missed = places[believed][~confirmed]
+            count(self.rows["unconfirmed/" + self.component], missed)
+            self.rows.note("unconfirmed_hit", missed, torch.ones_like(missed, dtype=torch.bool))
+        return settled[places]
 
-    def submit(self, ids: Tensor, x: Tensor) -> Tensor:
-        """Judge results of a search under either stop rule. Returns settled rows (B,)."""
-        places = self._places(ids)
-        is_open = ~self.settled[places]
-        if bool(is_open.any()):
-            self._judge(places[is_open], x[is_open])
-        return self.settled[places]
-
-    def _finish(self, name: str, candidates: object) -> None:
-        images = self.images[self.attacked]
-        if not isinstance(candidates, Tensor) or candidates.shape != images.shape:
+    def _submit(self, attacked: Tensor, candidates: object) -> None:
+        """Judge the results of the stage under either stop rule."""
+        expected = self.images[attacked].shape
+        if not isinstance(candidates, Tensor) or candidates.shape != expected:
             got = getattr(candidates, "shape", type(candidates).__name__)
-            raise RunError(f"{name} returned {got}, expected candidates {tuple(images.shape)}")
-        x = candidates.detach().to(images.device, torch.float32)
-        self.submit(self.ids[self.attacked], x)
-        self.settled[:] = True
+            raise RunError(f"{self.component} returned {got}, expected candidates {tuple(expected)}")
+        is_open = ~self.rows["settled"][attacked]
+        if bool(is_open.any()):
+            x = candidates.detach().to(self.images.device, torch.float32)
+            self._judge(attacked[is_open], x[is_open])
+
+    def _count(self, attacked: Tensor) -> None:
+        """Charge the passes of the stage to its images."""
+        view = self.view
+        if view is not None:
+            order = view.places(self.rows["ids"][attacked])
+            self.rows["forward/" + self.component][attacked] += view.forward_passes[order]
+            self.rows["backward/" + self.component][attacked] += view.backward_passes[order]
+            self.rows.note("zero_gradient", attacked, view.zero_gradient[order])
 
     def unsettled_passes(self) -> int:
-        """Passes spent on images that have no verdict yet: lost when the search stops here."""
+        """Passes of this stage on images that are still open: lost when it is cut here."""
         if self.view is None:
             return 0
-        open_places = self.view.places(self.ids[(~self.settled).nonzero()[:, 0]])
+        lost = self.view.places(self.rows["ids"][self.attacked])
         spent = self.view.forward_passes + self.view.backward_passes
-        return int(spent[open_places].sum())
-
-    def verdicts(self) -> list[Verdict]:
-        """The verdicts of the settled images."""
-        places = self.settled.nonzero()[:, 0]
-        self._note("margin_rose", places, self._margin_rose(places))
-        forward, backward = self._passes()
-        names = sorted(self.findings)
-        marks = torch.stack([self.findings[name][places] for name in names], dim=1).tolist()
-        rows = zip(
-            self.ids[places].tolist(),
-            self.labels[places].tolist(),
-            self.clean_prediction[places].tolist(),
-            self.prediction[places].tolist(),
-            (self.correct & ~self.broken)[places].tolist(),
-            self.distance[places].tolist(),
-            self.margin[places].tolist(),
-            forward[places].tolist(),
-            backward[places].tolist(),
-            [None] * len(places),  # queries: no search of this kind is charged any
-            self._origins(places),
-            [tuple(n for n, m in zip(names, row, strict=True) if m) for row in marks],
-            strict=True,
-        )
-        return [Verdict(*row) for row in rows]
-
-    def _margin_rose(self, places: Tensor) -> Tensor:
-        """Attacked images that the defense is surer of after the attack than before."""
-        return self.correct[places] & (self.margin[places] > self.clean_margin[places])
-
-    def _origins(self, places: Tensor) -> list[str | None]:
-        correct, broken = self.correct[places].tolist(), self.broken[places].tolist()
-        return [
-            "clean" if not c else self.component if b else None
-            for c, b in zip(correct, broken, strict=True)
-        ]
-
-    def _passes(self) -> tuple[Tensor, Tensor]:
-        forward, backward = self.checks.clone(), torch.zeros_like(self.checks)
-        if self.view is not None and len(self.attacked):
-            places = self.attacked
-            order = self.view.places(self.ids[places])
-            forward[places] += self.view.forward_passes[order]
-            backward[places] += self.view.backward_passes[order]
-            self._note("zero_gradient", places, self.view.zero_gradient[order])
-        return forward, backward
+        return int(spent[lost].sum())
 
     def _places(self, ids: Tensor) -> Tensor:
         """Positions in the block; an id that is not attacked here is the search's mistake."""
-        order = self.ids.argsort()
-        found = torch.searchsorted(self.ids[order], ids).clamp(max=len(order) - 1)
-        places = order[found]
-        if not bool(((self.ids[places] == ids) & self.correct[places]).all()):
+        found = torch.searchsorted(self._sorted, ids).clamp(max=len(self._sorted) - 1)
+        places = self._order[found]
+        if not bool(((self.rows["ids"][places] == ids) & self.rows.correct[places]).all()):
             raise RunError(f"{self.component} offered images that it was not given")
         return places
 
     def _judge(self, places: Tensor, x: Tensor) -> Tensor:
-        judgement = self.judge.verify(self.images[places], x.detach(), self.labels[places])
-        self.checks[places] += 1
-        self._record(places, x, judgement)
+        judgement = self.judge.verify(self.images[places], x.detach(), self.rows["labels"][places])
+        for name, mark in judgement.findings.items():
+            if name.startswith("rejected"):
+                self.rows.note(name, places, mark)
+        first = _first_of_each(places, judgement.broken)
+        self._record(places[first], x[first], judgement.at(first))
+        count(self.rows["checks"], places)
         return judgement.broken
 
     def _record(self, places: Tensor, x: Tensor, judgement: Judgement) -> None:
-        self.prediction[places] = judgement.prediction
-        self.margin[places] = judgement.margin
-        self.distance[places] = judgement.distance
-        self.broken[places] = judgement.broken
+        """Keep the judged candidate that the verdict is of.
+
+        Rule `last`: the latest. Rule `any`: the one that broke the image, else that of the smallest
+        margin.
+        """
+        rows = self.rows
+        if self.stop == "any":
+            nearer = (rows["checks"][places] == 1) | (judgement.margin < rows["margin"][places])
+            kept = judgement.broken | nearer
+            places, x, judgement = places[kept], x[kept], judgement.at(kept)
+        rows["prediction"][places] = judgement.prediction
+        rows["margin"][places] = judgement.margin
+        rows["distance"][places] = judgement.distance
         self.candidates[places] = x.detach().float()
         for name, mark in judgement.findings.items():
-            if name.startswith("rejected"):
-                self._note(name, places, mark)
-            else:  # a finding about the candidate that the verdict is of: the latest
-                self.findings.setdefault(name, torch.zeros_like(self.settled))[places] = mark
+            if not name.startswith("rejected"):
+                rows.column("finding/" + name, mark)[places] = mark
+        by = rows.components.index(self.component) + 1
+        rows["broken_by"][places[judgement.broken]] = by
         # Last: an interruption before this line leaves the image open, never half told.
-        self.settled[places] |= judgement.broken
+        rows["settled"][places[judgement.broken]] = True
 
-    def _note(self, name: str, places: Tensor, mark: Tensor) -> None:
-        column = self.findings.setdefault(name, torch.zeros_like(self.settled))
-        column[places] |= mark
+
+def _first_of_each(places: Tensor, broken: Tensor) -> Tensor:
+    """Which rows to keep when an image is there several times: its first broken one, else first."""
+    order = (2 * places + ~broken).argsort(stable=True)
+    ordered = places[order]
+    new = torch.ones_like(broken)
+    new[1:] = ordered[1:] != ordered[:-1]
+    return order[new]

@@ -35,6 +35,17 @@ class Judgement:
     logits: Tensor
     findings: dict[str, Tensor]
 
+    def at(self, rows: Tensor) -> "Judgement":
+        """The judgement of some rows: (A,) positions or (B,) bool."""
+        return Judgement(
+            self.broken[rows],
+            self.prediction[rows],
+            self.margin[rows],
+            self.distance[rows],
+            self.logits[rows],
+            {name: mark[rows] for name, mark in self.findings.items()},
+        )
+
 
 class Judge:
     """Float32 verdicts on one unmodified defense.

@@ -11,7 +11,6 @@ from robench.models.prepare import SearchModel
 from robench.numerics.losses import Loss
 
 Offer = Callable[[Tensor, Tensor, Tensor], Tensor | None]
-Submit = Callable[[Tensor, Tensor], Tensor]
 _Chunk = TypeVar("_Chunk")
 _Out = TypeVar("_Out")
 
@@ -48,11 +47,12 @@ def forward_padded(
 
 
 class ModelView:
-    """The model of one block of images.
+    """The model of the images that one stage of a search works on.
 
     search: the copy that passes run on. defense: the unmodified network, for adapters. rows: rows
-    of every pass. ids: (N,) the block's image ids. offer, submit: the judge's ears (see
-    `core.protocols`). tick: called after each pass with the rows it served.
+    of every pass. ids: (N,) the ids of the images. clean_logits: (N, K) float32. offer: the judge's
+    ear (see `core.protocols`). memory: name -> (N, ...) what earlier stages kept, written to as
+    well. tick: called after each pass with the rows it served.
     """
 
     def __init__(
@@ -61,47 +61,64 @@ class ModelView:
         defense: nn.Module,
         rows: int,
         ids: Tensor,
+        clean_logits: Tensor,
         offer: Offer,
-        submit: Submit,
+        memory: dict[str, Tensor],
         tick: Callable[[int], None] = lambda rows: None,
     ) -> None:
         self._search, self._defense, self._rows, self._tick = search, defense, rows, tick
         self._sorted, self._order = ids.sort()
-        self._offer, self._submit = offer, submit
+        self._clean_logits, self._offer, self._memory = clean_logits, offer, memory
         self.forward_passes = torch.zeros_like(ids)
         self.backward_passes = torch.zeros_like(ids)
-        self.zero_gradient = torch.zeros_like(ids, dtype=torch.bool)
+        self._dead = torch.zeros_like(ids)
+
+    @property
+    def zero_gradient(self) -> Tensor:
+        """(N,) bool: images with a first gradient that is zero or not finite."""
+        return self._dead > 0
 
     def places(self, ids: Tensor) -> Tensor:
-        """(B,) positions of `ids` in the block."""
+        """(B,) positions of `ids` among the images."""
         return self._order[torch.searchsorted(self._sorted, ids)]
 
     def offer(self, ids: Tensor, x: Tensor, logits: Tensor) -> Tensor | None:
         """See `core.protocols.View.offer`."""
         return self._offer(ids, x, logits)
 
-    def submit(self, ids: Tensor, x: Tensor) -> Tensor:
-        """See `core.protocols.View.submit`."""
-        return self._submit(ids, x)
+    def clean_logits(self, ids: Tensor) -> Tensor:
+        """See `core.protocols.View.clean_logits`."""
+        return self._clean_logits[self.places(ids)]
+
+    def keep(self, name: str, ids: Tensor, values: Tensor) -> None:
+        """See `core.protocols.View.keep`."""
+        if name not in self._memory:
+            shape = (len(self._sorted), *values.shape[1:])
+            self._memory[name] = torch.zeros(shape, dtype=values.dtype, device=values.device)
+        self._memory[name][self.places(ids)] = values
+
+    def recall(self, name: str, ids: Tensor) -> Tensor:
+        """See `core.protocols.View.recall`."""
+        return self._memory[name][self.places(ids)]
 
     def logits(self, x: Tensor, ids: Tensor) -> Tensor:
         """See `core.protocols.View.logits`."""
-        self.forward_passes[self.places(ids)] += 1
+        count(self.forward_passes, self.places(ids))
         return torch.cat(list(self._each(self._chunk_logits, padded_chunks(x, self._rows))))
 
     def loss_gradient(
-        self, loss: Loss, x: Tensor, labels: Tensor, ids: Tensor
+        self, loss: Loss, x: Tensor, labels: Tensor, ids: Tensor, *, exact: bool = False
     ) -> tuple[Tensor, Tensor]:
         """See `core.protocols.View.loss_gradient`. labels: (B, ...) whatever the loss takes."""
         places = self.places(ids)
         pieces = zip(padded_chunks(x, self._rows), padded_chunks(labels, self._rows), strict=True)
         chunks = ((where, chunk, own) for (where, chunk), (_, own) in pieces)
-        passes = self._each(lambda piece: self._chunk_gradient(loss, *piece), chunks)
+        passes = self._each(lambda piece: self._chunk_gradient(loss, exact, *piece), chunks)
         logits, gradients = zip(*passes, strict=True)
         gradient = torch.cat(gradients)
         self._note_zero_gradients(places, gradient)
-        self.forward_passes[places] += 1
-        self.backward_passes[places] += 1
+        count(self.forward_passes, places)
+        count(self.backward_passes, places)
         return torch.cat(logits), gradient
 
     def _each(self, run: Callable[[_Chunk], _Out], chunks: Iterator[_Chunk]) -> Iterator[_Out]:
@@ -117,7 +134,7 @@ class ModelView:
             return self._search.forward(_like_network(chunk)).float()[: where.stop - where.start]
 
     def _chunk_gradient(
-        self, loss: Loss, where: slice, chunk: Tensor, labels: Tensor
+        self, loss: Loss, exact: bool, where: slice, chunk: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         n = where.stop - where.start
         chunk = _like_network(chunk).detach().requires_grad_()
@@ -126,7 +143,8 @@ class ModelView:
         z = output.detach().float()
         if not output.requires_grad:  # nothing to differentiate: a zero gradient, and flagged so
             return z[:n], torch.zeros_like(chunk)[:n]
-        seed = _unit_scale(loss(z, labels)[1]).to(output.dtype)
+        seed = loss(z, labels)[1]
+        seed = (seed if exact else _unit_scale(seed)).to(output.dtype)
         (gradient,) = torch.autograd.grad(output, chunk, seed, allow_unused=True)
         return z[:n], (torch.zeros_like(chunk) if gradient is None else gradient.float())[:n]
 
@@ -135,12 +153,17 @@ class ModelView:
         rows = gradient.flatten(1)
         dead = ~rows.isfinite().all(dim=1) | (rows == 0).all(dim=1)
         first = self.backward_passes[places] == 0
-        self.zero_gradient[places] |= dead & first
+        count(self._dead, places[dead & first])
 
     @property
     def module(self) -> nn.Module:
         """See `core.protocols.View.module`."""
         return _CountingModule(self)
+
+
+def count(counter: Tensor, places: Tensor) -> None:
+    """Add one at each of `places` (B,), at a place that is there twice twice."""
+    counter.index_add_(0, places, torch.ones_like(places, dtype=counter.dtype))
 
 
 def _unit_scale(gradient: Tensor) -> Tensor:

@@ -68,6 +68,6 @@ def test_every_attack_is_a_frozen_dataclass_with_its_declarations(name: str) -> 
     attack = ATTACKS.load(name)
     assert dataclasses.is_dataclass(attack) and type(attack).__dataclass_params__.frozen
     assert set(attack.norms) <= {"linf", "l2"} and set(attack.stops) <= {"last", "any"}
-    forward, backward = attack.passes()
-    assert forward >= 1 and backward >= 0
+    for stage in attack.stages(name, 10):
+        assert stage.forward_passes >= 1 and stage.backward_passes >= 0 and stage.width >= 1
     assert 10 < len(ATTACKS.help(name)) < 90

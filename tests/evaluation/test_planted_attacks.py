@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robench.core.errors import RunError
+from robench.core.protocols import Stage
 from robench.core.record import Verdicts
 from robench.core.threat import ThreatModel
 from robench.evaluation.flags import record_flags
@@ -23,8 +24,8 @@ class Planted:
     norms: ClassVar = ("linf",)
     stops: ClassVar = ("last", "any")
 
-    def passes(self) -> tuple[int, int]:
-        return 1, 0
+    def stages(self, component: str, classes: int) -> list[Stage]:
+        return [Stage(component, "", 1, 0, self.run)]
 
 
 class NoOp(Planted):
@@ -72,7 +73,7 @@ class LyingLogits(Planted):
 
 class OffersOthers(Planted):
     def run(self, view, images, labels, ids, threat, draws) -> Tensor:
-        view.submit(ids + 1000, images)
+        view.offer(ids + 1000, images, view.clean_logits(ids))
         return images
 
 
@@ -126,4 +127,4 @@ def test_anything_but_candidates_is_refused(planted: Planted) -> None:
 
 def test_images_that_were_not_given_cannot_be_offered() -> None:
     with pytest.raises(RunError, match="not given"):
-        run(OffersOthers())
+        run(OffersOthers(), "any")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robench.core.errors import InputError
 from robench.core.names import did_you_mean
-from robench.core.protocols import Draws, View
+from robench.core.protocols import Draws, Stage, View
 from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel, parse_number
 
@@ -40,9 +40,9 @@ class FoolboxAttack:
     batch_dependent: ClassVar[bool] = True
     on_defense: ClassVar[bool] = True
 
-    def passes(self) -> tuple[int, int]:
+    def stages(self, component: str, classes: int) -> list[Stage]:
         steps = int(self.keywords.get("steps") or 1)
-        return steps, steps
+        return [Stage(component, "", steps, steps, self.run)]
 
     def run(
         self,
