@@ -1,6 +1,7 @@
 """Losses of the searches: per-row values to *maximise*, with their gradient in the logits.
 
-A loss is a function `(logits (B, K) float32, labels (B,) int64) -> (values (B,), gradient (B, K))`.
+A loss is a function `(logits (B, K) float32, labels (B,) int64) -> (values (B,), gradient (B, K))`;
+one whose name ends in `targeted` takes labels (B, 2): label and target.
 Gradients are written out, not left to autograd: float32 softmax saturates (attacks.md 0.10), and
 a search must not lose the true-class term when the network is merely confident.
 """
@@ -70,6 +71,13 @@ def margin(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     gradient.scatter_(1, indices[:, None], 1.0)
     gradient.scatter_(1, labels[:, None], -1.0)
     return values, gradient
+
+
+def margin_targeted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """z_t - z_y. labels: (B, 2) int64, label and target. The whole gradient: +1 and -1."""
+    y, t = labels[:, :1], labels[:, 1:]
+    gradient = torch.zeros_like(logits).scatter_(1, t, 1.0).scatter_(1, y, -1.0)
+    return (logits.gather(1, t) - logits.gather(1, y))[:, 0], gradient
 
 
 LOSSES: dict[str, Loss] = {
