@@ -57,7 +57,11 @@ def attack(
     clean_logits = judge.logits(images)
     stages = named.attack.stages(named.name, clean_logits.shape[1])
     standing = Standing.of(ids, labels, list(dict.fromkeys(stage.component for stage in stages)))
-    copy, candidates, unchanged = SearchModel(model, "fp32", "the model itself"), images.clone(), True
+    copy, candidates, unchanged = (
+        SearchModel(model, "fp32", "the model itself"),
+        images.clone(),
+        True,
+    )
     for number, stage in enumerate(stages):
         places = standing.open_at(number)
         block = Block(judge, stop, standing.take(places), images[places], clean_logits[places])

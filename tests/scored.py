@@ -42,4 +42,6 @@ def comparable(record: Record) -> dict[str, Any]:
     fields = msgspec.to_builtins(record)
     for name in FREE:
         del fields["cost"][name]
+    for component in fields["components"]:
+        del component["seconds"]
     return fields

@@ -16,7 +16,7 @@ _INTERVALS = ("robust_interval_95", "w_robust_interval_95")
 def render(boards: Sequence[Board]) -> str:
     """CSV text with a header line.
 
-    An interval takes two columns (`_low`, `_high`); parameters and flags are JSON; `image_set` and
+    An interval takes two columns (`_low`, `_high`); parameters, flags and components are JSON; `image_set` and
     `fingerprint` close the line, because figures of different image sets must not be compared.
     """
     text = io.StringIO()
@@ -39,7 +39,7 @@ def _fields(cell: Cell) -> Iterator[Any]:
         value = getattr(cell.row, name)
         if name in _INTERVALS:
             yield from value or ("", "")
-        elif name in ("parameters", "flags"):
+        elif name in ("parameters", "flags", "components"):
             yield msgspec.json.encode(value, order="deterministic").decode()
         else:
             yield "" if value is None else value

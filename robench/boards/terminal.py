@@ -110,6 +110,9 @@ def _result(rows: Sequence[Row], several: bool) -> Iterable[RenderableType]:
     for row in rows:
         table.add_row(*(Text(words.plain(text)) for text in _figures(row)))
     yield table
+    for row in rows:
+        if len(row.components) > 1:
+            yield from _parts(row)
     reasons = [f"{row.attack} {words.status(row)}: {row.reason}" for row in rows if row.reason]
     yield from _sentences("", [words.plain(reason) for reason in reasons])
     yield from _sentences("", _members(rows))
@@ -134,6 +137,19 @@ def _figures(row: Row) -> list[str]:
         words.duration(row.seconds) if row.seconds else "-",
         words.status(row),
     ]
+
+
+def _parts(row: Row) -> Iterable[RenderableType]:
+    """What each part of an attack left over and took."""
+    yield Text(words.plain(f"Parts of {row.attack}:"))
+    table = _table(["part", "survivors", "passes", "unconfirmed", "time"], right={1, 2, 3, 4})
+    left = round(row.n * (row.clean_accuracy or 0.0))
+    for part in row.components:
+        left -= part.broken
+        passes = words.count(part.forward_passes + part.backward_passes)
+        figures = [str(left), passes, str(part.unconfirmed_hits), words.duration(part.seconds)]
+        table.add_row(*(Text(words.plain(text)) for text in (part.name, *figures)))
+    yield table
 
 
 def _tight(share: float | None, interval: tuple[float, float] | None) -> str:

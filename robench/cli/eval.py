@@ -1,5 +1,6 @@
 """`robench eval`: score defenses under attacks and print their W-Robust table."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from robench.core.requirement import Requirement
 from robench.core.threat import parse_number
 
 if TYPE_CHECKING:
+    from robench.evaluation.pace import Progress as State
     from robench.evaluation.result import Result
 
 
@@ -124,22 +126,25 @@ def _evaluate(
 
     import msgspec
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
     from robench.evaluation.estimate import Estimate
+    from robench.evaluation.pace import Progress as State
     from robench.evaluation.run import evaluate
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
-    bar = Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    )
-    tasks: dict[str, object] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    tasks: dict[str, TaskID] = {}
+    due = _Due(_LINE_SECONDS)
 
-    def show(label: str, done: float, total: int) -> None:
-        if label not in tasks:
-            tasks[label] = bar.add_task(label, total=total, count="")
-        bar.update(tasks[label], completed=done, count=f"{int(done)}/{total}")  # type: ignore[arg-type]
+    def show(state: State) -> None:
+        if state.attack not in tasks:
+            tasks[state.attack] = bar.add_task(state.attack, total=state.total, text="")
+        text = f"{int(state.done)}/{state.total}, {_left(state)}"
+        bar.update(tasks[state.attack], completed=state.done, description=state.stage, text=text)
+        if not console.is_terminal and due():
+            console.print(f"{state.stage}: {text}")
 
     def on_estimate(cost: Estimate) -> None:
         tasks.clear()
@@ -159,6 +164,32 @@ def _evaluate(
             dry_run=dry_run,
             **settings,
         )
+
+
+_LINE_SECONDS = 60.0
+"""Between lines of progress where there is no terminal to draw a bar on."""
+
+
+class _Due:
+    """Whether so many seconds have passed since it last said yes."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
+
+
+def _left(state: "State") -> str:
+    """The bound so far and the time left, both for the case that no further image breaks."""
+    bound = f"robust at most {100 * state.unbroken / max(1, state.total):.1f} %"
+    if state.seconds_left is None:
+        return bound
+    return f"{bound}, at most {_duration(state.seconds_left)} left"
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from robench.core.errors import InputError
-from robench.core.record import Flag, Record, Status, Stop, Verdicts
+from robench.core.record import Component, Flag, Record, Status, Stop, Verdicts
 from robench.core.statistics import w_robust, wilson
 
 WORST_CASE = "worst_case"
@@ -37,6 +37,8 @@ class Row(msgspec.Struct, kw_only=True):
     forward_passes: int = 0
     backward_passes: int = 0
     queries: int | None = None
+    components: list[Component] = []
+    """What each part of the attack broke and took, in their order."""
     record: str | None = None
     """Path of the record file, null for rows that come from no single file."""
 
@@ -57,6 +59,7 @@ def row_of(record: Record, pi_adv: float = 0.5, path: str | None = None) -> Row:
         seed=record.seed,
         flags=record.flags,
         seconds=record.cost.seconds,
+        components=record.components,
         record=path,
     )
     _fill_figures(row, record.verdicts, record.verdicts.survived, pi_adv)

@@ -28,7 +28,8 @@ class Block:
         self.judge, self.stop, self.rows = judge, stop, rows
         self.images, self.clean_logits = images, clean_logits
         rows.score_clean(clean_logits)
-        self.candidates = images.clone()
+        # What an earlier stage left, where candidates are kept at all.
+        self.candidates = rows.columns.get("candidate", images).clone()
         self.component = ""
         self.view: ModelView | None = None
         self._sorted, self._order = rows["ids"].sort()
@@ -58,15 +59,11 @@ class Block:
         ids, images = self.rows["ids"][attacked], self.images[attacked]
         memory = {name: column[attacked] for name, column in self.rows.memory().items()}
         logits = self.clean_logits[attacked]
-        self.view = ModelView(
-            search, self.judge.model, rows, ids, logits, self.offer, memory, tick
-        )
+        self.view = ModelView(search, self.judge.model, rows, ids, logits, self.offer, memory, tick)
         given, labels = images.clone(), self.rows["labels"][attacked].clone()
         draws = ImageDraws(seed, stage.component)
         try:
-            candidates = stage.run(
-                self.view, given, labels, ids.clone(), self.judge.threat, draws
-            )
+            candidates = stage.run(self.view, given, labels, ids.clone(), self.judge.threat, draws)
             if candidates is not None:
                 self._submit(attacked, candidates)
         finally:
@@ -100,7 +97,9 @@ class Block:
         expected = self.images[attacked].shape
         if not isinstance(candidates, Tensor) or candidates.shape != expected:
             got = getattr(candidates, "shape", type(candidates).__name__)
-            raise RunError(f"{self.component} returned {got}, expected candidates {tuple(expected)}")
+            raise RunError(
+                f"{self.component} returned {got}, expected candidates {tuple(expected)}"
+            )
         is_open = ~self.rows["settled"][attacked]
         if bool(is_open.any()):
             x = candidates.detach().to(self.images.device, torch.float32)
@@ -114,6 +113,12 @@ class Block:
             self.rows["forward/" + self.component][attacked] += view.forward_passes[order]
             self.rows["backward/" + self.component][attacked] += view.backward_passes[order]
             self.rows.note("zero_gradient", attacked, view.zero_gradient[order])
+
+    def passes(self) -> tuple[int, int]:
+        """Forward and backward passes of this stage, summed over its images."""
+        if self.view is None:
+            return 0, 0
+        return int(self.view.forward_passes.sum()), int(self.view.backward_passes.sum())
 
     def unsettled_passes(self) -> int:
         """Passes of this stage on images that are still open: lost when it is cut here."""

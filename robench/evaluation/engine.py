@@ -7,14 +7,18 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
+from torch import Tensor
 
 from robench.attacks.resolve import NamedAttack
 from robench.core.errors import InputError, RobenchError, RunError
-from robench.core.record import Cost, Flag, Record, Stop, Verdict, Verdicts
+from robench.core.protocols import Stage
+from robench.core.record import Component, Cost, Flag, Record, Stop, Verdict, Verdicts
 from robench.core.threat import ThreatModel
 from robench.evaluation.block import Block
 from robench.evaluation.flags import record_flags
-from robench.evaluation.store import RecordFile, Shard
+from robench.evaluation.pace import Pace, Report
+from robench.evaluation.standing import Standing
+from robench.evaluation.store import RecordFile, Shard, united_components
 from robench.evaluation.target import Target
 from robench.models.passes import device_kind, exact_float32, hardware, passes_at_once
 
@@ -24,9 +28,6 @@ MOST_IN_FLIGHT = 1024
 SAVE_SECONDS = 5.0
 """Between partial records. With a block it is what a SIGKILL can cost: a minute."""
 ADAPTER_IN_FLIGHT = 64
-
-Progress = Callable[[str, float, int], None]
-"""(label, images done, images in all), called after each pass."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,14 @@ class Job:
 class Sitting:
     """How one run goes about it; nothing here can change a verdict.
 
-    batch_size: images in flight, or None for a measured choice. shard: the part to do.
+    batch_size: images in flight, or None for a measured choice. shard: the part to do. report:
+    told after each pass.
     """
 
     batch_size: int | None = None
     shard: Shard | None = None
     save_adversarial: bool = False
-    progress: Progress = lambda label, done, total: None
+    report: Report = lambda progress: None
 
 
 def draft_record(target: Target, job: Job) -> Record:
@@ -100,7 +102,7 @@ def measure(target: Target, job: Job, file: RecordFile, sitting: Sitting) -> Rec
         if not sitting.save_adversarial or file.has_candidates(record):
             return record
         record = file.draft  # the candidates are wanted and were not kept: search again
-    target.seconds_per_row()  # measured, and kernels warmed up, before the record's clock starts
+    _ = target.pass_seconds  # measured, and kernels warmed up, before the record's clock starts
     run = _Run(target, job, file, sitting, record)
     # The global random state belongs to the caller; foreign code may draw from it.
     devices = [target.device] if target.device.type == "cuda" else []
@@ -110,7 +112,7 @@ def measure(target: Target, job: Job, file: RecordFile, sitting: Sitting) -> Rec
 
 
 class _Run:
-    """One sitting on one record."""
+    """One sitting on one record: every stage of the attack on every image that is still open."""
 
     def __init__(
         self, target: Target, job: Job, file: RecordFile, sitting: Sitting, record: Record
@@ -118,24 +120,53 @@ class _Run:
         self.target, self.job, self.file, self.sitting = target, job, file, sitting
         self.record = record
         self.verdicts: dict[int, Verdict] = {v.id: v for v in record.verdicts}
+        self.broken = sum(not verdict.survived for verdict in record.verdicts)
         self.lasting = {f.name: f for f in record.flags if f.name in _LASTING}
         self.halvings = 0
         while target.pass_shape(self.halvings).search > record.pass_shape.search:
             self.halvings += 1
         self.begun = self.saved = time.monotonic()
+        self.save_every = SAVE_SECONDS
         self.seconds_before = record.cost.seconds
         record.cost.sittings += 1
+        attack = job.attack.attack
+        self.repeats = getattr(attack, "verification_passes", 1)
+        self.stages = attack.stages(job.attack.name, target.defense.num_classes)
+        self.standing = self._standing()
+        self.pace = Pace(job.attack.name, self.stages, target.pass_seconds, self.total)
+        self.components_before = {c.name: c for c in record.components}
+        self.seconds = dict.fromkeys(self.standing.components, 0.0)
 
-    def go(self) -> None:
+    def _standing(self) -> Standing:
+        """The images of this sitting that have no verdict yet, with what earlier sittings kept."""
         ids = self.target.set.ids.tolist()
         mine = self.sitting.shard.take(ids) if self.sitting.shard else ids
-        position = {image_id: place for place, image_id in enumerate(ids)}
-        places = [position[i] for i in mine if i not in self.verdicts]
         self.total = len(mine)
+        place_of = {image_id: place for place, image_id in enumerate(ids)}
+        places = [place_of[i] for i in mine if i not in self.verdicts]
+        self.places = torch.tensor(places, dtype=torch.int64, device=self.target.device)
+        components = list(dict.fromkeys(stage.component for stage in self.stages))
+        standing = Standing.of(
+            self.target.ids[self.places], self.target.labels[self.places], components
+        )
+        if self.sitting.save_adversarial:
+            standing.columns["candidate"] = self.target.pixels(self.places)
+        self.file.load_progress(self._progress_key(), standing)
+        return standing
+
+    def _progress_key(self) -> dict[str, str]:
+        """What progress must have been made with to be taken up."""
+        return {
+            "search_rows": str(self.target.pass_shape(self.halvings).search),
+            "logit_probe": self.target.logit_probe,
+            "candidates": str(self.sitting.save_adversarial),
+        }
+
+    def go(self) -> None:
         state = self.target.state_digest()
         try:
-            while places:
-                places = places[self._block(places[: self._in_flight()]) :]
+            while (number := self._next_stage()) is not None:
+                self._block(number)
         except KeyboardInterrupt:
             self._save("partial")
             raise
@@ -149,7 +180,12 @@ class _Run:
         if self.target.state_digest() != state:
             message = "parameters or buffers of the defense changed while it was attacked"
             self._keep(Flag(name="defense_changed", level="fail", message=message))
-        self._complete(len(ids))
+        self._complete(len(self.target.set.ids))
+
+    def _next_stage(self) -> int | None:
+        """The earliest stage that an open image waits for: all images go through it together."""
+        waiting = self.standing["stage"][~self.standing["settled"]]
+        return int(waiting.min()) if len(waiting) else None
 
     def _complete(self, n: int) -> None:
         if len(self.verdicts) == n:
@@ -160,80 +196,95 @@ class _Run:
         if united is not None and len(united.verdicts) == n:
             self.record = united
             self.verdicts = {v.id: v for v in united.verdicts}
+            self.components_before = {c.name: c for c in united.components}
+            self.standing = self.standing.take(self.places[:0])
+            self.seconds = dict.fromkeys(self.seconds, 0.0)
             self.begun, self.seconds_before = time.monotonic(), united.cost.seconds
             self._save("done")
 
-    def _in_flight(self) -> int:
+    def _in_flight(self, stage: Stage) -> int:
         if self.sitting.batch_size is not None:
             return self.sitting.batch_size
-        attack = self.job.attack.attack
-        if getattr(attack, "batch_dependent", False):
+        if getattr(self.job.attack.attack, "batch_dependent", False):
             return ADAPTER_IN_FLIGHT
         rows = self.record.pass_shape.search * passes_at_once(self.target.device)
-        seconds = self.target.seconds_per_row() * max(1, attack.passes()[0])
-        return int(min(MOST_IN_FLIGHT, max(1, BLOCK_SECONDS / seconds // rows) * rows))
+        images = max(1, rows // stage.width)  # so many fill the passes that run side by side
+        seconds = self.target.pass_seconds.of_stage(stage)
+        return int(min(MOST_IN_FLIGHT, max(1, BLOCK_SECONDS / seconds // images) * images))
 
-    def _block(self, places: list[int]) -> int:
-        """Judge the images at these places; how many of them are done now."""
+    def _block(self, number: int) -> None:
+        """One stage on as many of the images that wait for it as a block holds."""
+        stage = self.stages[number]
+        places = self.standing.open_at(number)[: self._in_flight(stage)]
+        started = time.monotonic()
         try:
-            block = self._attack(torch.tensor(places, device=self.target.device))
+            self._attack(number, places)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
             self._halve(error)
-            return 0
-        self._take(block)
-        if time.monotonic() - self.saved >= SAVE_SECONDS:
+        finally:
+            self.seconds[stage.component] += time.monotonic() - started
+        if time.monotonic() - self.saved >= self.save_every:
             self._save("partial")
-        return len(places)
 
-    def _attack(self, places: torch.Tensor) -> Block:
-        shape = self.record.pass_shape
-        judge = self.target.judge(self.job.threat, shape.judge)
-        block = Block(
-            judge,
-            self.job.attack.name,
-            self.job.stop,
-            self.target.ids[places],
-            self.target.labels[places],
-            self.target.pixels(places),
-            self.target.clean_logits(places, shape.judge),
-        )
-        tick = self._ticker(len(places), len(block.attacked))
-        search = self.target.search
+    def _attack(self, number: int, places: Tensor) -> None:
+        shape, stage = self.record.pass_shape, self.stages[number]
+        judge = self.target.judge(self.job.threat, shape.judge, self.repeats)
+        images = self.target.pixels(self.places[places])
+        logits = self.target.clean_logits(self.places[places], judge)
+        block = Block(judge, self.job.stop, self.standing.take(places), images, logits)
+        tick = self._ticker(number, places, len(block.attacked))
         try:
-            unchanged = block.run(self.job.attack, search, shape.search, self.job.seed, tick)
+            unchanged = block.run(stage, self.target.search, shape.search, self.job.seed, tick)
         except KeyboardInterrupt:
-            self._take(block)  # what is settled stays settled
+            self._take(places, block, block.rows["settled"])  # what is settled stays settled
             raise
         finally:
             self.record.cost.passes_redone += block.unsettled_passes()
+        self.pace.spent(*block.passes())
+        if number + 1 == len(self.stages):
+            block.rows["settled"][:] = True  # nothing is left to try
+        self._take(places, block, torch.ones_like(block.rows["settled"]))
         if not unchanged:
             message = (
                 "the attack changed the images that it was given; verdicts are on our own copy"
             )
             self._keep(Flag(name="modified_input", level="fail", message=message))
-        return block
 
-    def _ticker(self, images: int, attacked: int) -> Callable[[int], None]:
+    def _ticker(self, number: int, places: Tensor, attacked: int) -> Callable[[int], None]:
         """Progress within a block, by the passes that it has had of those it can cost."""
-        done, most = 0, max(1, self.job.attack.attack.passes()[0]) * attacked
-        before = len(self.verdicts)
+        stage, done = self.stages[number], 0
+        most = max(1, stage.forward_passes) * max(1, attacked)
 
         def tick(rows: int) -> None:
             nonlocal done
             done = min(most, done + rows)
-            self.sitting.progress(self.job.attack.name, before + images * done / most, self.total)
+            self._report(number, done / most, len(places))
 
         return tick
 
-    def _take(self, block: Block) -> None:
-        verdicts = block.verdicts()
-        self.verdicts |= {verdict.id: verdict for verdict in verdicts}
-        if self.sitting.save_adversarial and verdicts:
-            places = block.settled.nonzero()[:, 0]
-            self.file.save_adversarial(block.ids[places], block.candidates[places])
-        self.sitting.progress(self.job.attack.name, len(self.verdicts), self.total)
+    def _report(self, number: int, share: float = 0.0, images: int = 0) -> None:
+        standing = self.standing
+        waiting = standing["stage"][~standing["settled"]]
+        open_at = torch.bincount(waiting, minlength=len(self.stages)).tolist()
+        unbroken = self.total - self.broken
+        self.sitting.report(self.pace.progress(number, share, images, open_at, unbroken))
+
+    def _take(self, places: Tensor, block: Block, kept: Tensor) -> None:
+        """Put the rows of a block back, and read the verdicts of those that are settled."""
+        if self.sitting.save_adversarial:
+            block.rows.columns["candidate"] = block.candidates
+        self.standing.put(places[kept], block.rows.take(kept))
+        settled = block.rows["settled"].nonzero()[:, 0]
+        charged = getattr(self.job.attack.attack, "black_box", False)
+        found = block.rows.verdicts(settled, charged)
+        self.verdicts |= {verdict.id: verdict for verdict in found}
+        self.broken += sum(not verdict.survived for verdict in found)
+        if self.sitting.save_adversarial and found:
+            self.file.save_adversarial(block.rows["ids"][settled], block.candidates[settled])
+        if found:
+            self._report(int(block.rows["stage"].min().clamp(max=len(self.stages) - 1)))
 
     def _halve(self, error: BaseException) -> None:
         if self.record.pass_shape.search == 1:
@@ -245,6 +296,8 @@ class _Run:
             f"out of memory: passes of {rows} rows from there on, verdicts may round otherwise"
         )
         self._keep(Flag(name="pass_shape_halved", level="info", message=message, value=rows))
+        # One pass shape for the whole of an image's search.
+        self.standing.forget((~self.standing["settled"]).nonzero()[:, 0])
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -261,12 +314,31 @@ class _Run:
         if status != "failed":
             record.reason = None
         record.verdicts = Verdicts.of(self.verdicts.values())
-        derived = record_flags(record.verdicts, self.job.attack.attack, self.job.threat)
+        record.components = self._components()
+        derived = record_flags(
+            record.verdicts,
+            record.components,
+            self.job.attack.attack,
+            self.job.threat,
+            self.target.defense.num_classes,
+        )
         mixed = [_MIXED] if self.job.mixed_hardware else []
         record.flags = (*self.target.flags, *derived, *mixed, *self.lasting.values())
         record.cost.seconds = round(self.seconds_before + time.monotonic() - self.begun, 3)
+        started = time.monotonic()
         self.file.save(record)
+        self.file.save_progress(self._progress_key(), self.standing)
         self.saved = time.monotonic()
+        # Large images make large files: writing may take a twentieth of the time.
+        self.save_every = max(SAVE_SECONDS, 20 * (self.saved - started))
+
+    def _components(self) -> list[Component]:
+        """What each part took on the images that have a verdict."""
+        settled = self.standing["settled"].nonzero()[:, 0]
+        found = self.standing.take(settled).costs()
+        for component in found:
+            component.seconds = self.seconds[component.name]
+        return united_components([list(self.components_before.values()), found])
 
 
 _MIXED = Flag(

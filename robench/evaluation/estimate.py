@@ -26,10 +26,13 @@ def estimate(target: Target, jobs: Sequence[Job], shard: Shard | None) -> Estima
     """Most passes over all images, and the time they take."""
     ids = target.set.ids.tolist()
     n = len(shard.take(ids) if shard else ids)
-    forward = sum(job.attack.attack.passes()[0] for job in jobs)
-    backward = sum(job.attack.attack.passes()[1] for job in jobs)
+    forward = backward = 0
+    for job in jobs:
+        for stage in job.attack.attack.stages(job.attack.name, target.defense.num_classes):
+            forward += stage.forward_passes
+            backward += stage.backward_passes
     checks = 2 * len(jobs)  # the clean forward and the verification
-    # A gradient pass is timed as a whole; a forward without gradient is about half of it, and
-    # float32 verification about one gradient pass of the search copy.
-    seconds = target.seconds_per_row() * n * (backward + (forward - backward) / 2 + checks)
+    one = target.pass_seconds
+    # Float32 verification takes about as long as one gradient pass of the search copy.
+    seconds = n * (one.of(forward, backward) + checks * one.gradient)
     return Estimate(target.defense.name, n, n * (forward + checks), n * backward, seconds)

@@ -1,11 +1,12 @@
 """The cheap sanity flags: what a reader must know before believing a number. Data, not prints."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from robench.core.record import Flag, Verdicts
+from robench.core.record import Component, Flag, Verdicts
 from robench.core.statistics import wilson
 from robench.core.threat import ThreatModel
 from robench.models.passes import exact_float32
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 REPEATS = 5
 REPEAT_TOLERANCE = 1e-4
 ZERO_GRADIENT_SHARE = 0.01
+SQUARE_SHARE = 0.002
 
 
 def defense_flags(target: "Target") -> list[Flag]:
@@ -89,13 +91,21 @@ def _dynamic(model: nn.Module, images: Tensor) -> Flag | None:
     return None
 
 
-def record_flags(verdicts: Verdicts, attack: Any, threat: ThreatModel) -> list[Flag]:
+def record_flags(
+    verdicts: Verdicts,
+    components: Sequence[Component],
+    attack: Any,
+    threat: ThreatModel,
+    classes: int,
+) -> list[Flag]:
     """Flags that follow from the verdicts and the attack's parameters alone."""
     found = [
         *_attack_flags(verdicts, threat),
         *_counted(verdicts),
         _under_travel(attack, threat),
         _batch_dependent(attack),
+        _square_helps(components, len(verdicts)),
+        *_remarks(attack, classes),
     ]
     return [flag for flag in found if flag is not None]
 
@@ -165,6 +175,25 @@ def _under_travel(attack: Any, threat: ThreatModel) -> Flag | None:
         message=message,
         value=can / needed,
     )
+
+
+def _square_helps(components: Sequence[Component], n: int) -> Flag | None:
+    """A search without gradients that beats all those with them. Source: AutoAttack's checks.py."""
+    with_gradients = [c for c in components if c.backward_passes]
+    broken = sum(c.broken for c in components if c.name.startswith("square"))
+    if not with_gradients or broken <= SQUARE_SHARE * n:
+        return None
+    alarm = broken >= 3 and wilson(broken, n).low > SQUARE_SHARE
+    message = f"{broken} images were broken by queries alone, not by gradients: masked gradients?"
+    return Flag(
+        name="square_helps", level="fail" if alarm else "warn", message=message, value=broken
+    )
+
+
+def _remarks(attack: Any, classes: int) -> list[Flag]:
+    """What the attack does otherwise on so few classes."""
+    said = attack.remarks(classes) if hasattr(attack, "remarks") else []
+    return [Flag(name="few_classes", level="info", message="; ".join(said))] if said else []
 
 
 def _batch_dependent(attack: Any) -> Flag | None:

@@ -50,17 +50,29 @@ class Judgement:
 class Judge:
     """Float32 verdicts on one unmodified defense.
 
-    model: the defense, eval mode. rows: rows of every pass (kernels round by shape).
+    model: the defense, eval mode. rows: rows of every pass (kernels round by shape). repeats: a
+    randomised defense is judged by its mean logits over so many passes with fixed seeds.
     """
 
-    def __init__(self, model: nn.Module, threat: ThreatModel, rows: int) -> None:
-        self.model, self.threat, self.rows = model, threat, rows
+    def __init__(self, model: nn.Module, threat: ThreatModel, rows: int, repeats: int = 1) -> None:
+        self.model, self.threat, self.rows, self.repeats = model, threat, rows, repeats
         self._double: nn.Module | None = None
 
     def logits(self, images: Tensor) -> Tensor:
         """(B, K) float32 logits of images (B, C, H, W)."""
         with exact_float32():
-            return forward_padded(self.model, images, self.rows)
+            if self.repeats == 1:
+                return forward_padded(self.model, images, self.rows)
+            return self._mean_logits(images)
+
+    def _mean_logits(self, images: Tensor) -> Tensor:
+        devices = [images.device] if images.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            total = torch.zeros(())
+            for repeat in range(self.repeats):
+                torch.manual_seed(repeat)
+                total = total.to(images.device) + forward_padded(self.model, images, self.rows)
+        return total / self.repeats
 
     def verify(self, images: Tensor, candidates: Tensor, labels: Tensor) -> Judgement:
         """Which candidates break the defense. The only place that decides it.

@@ -18,8 +18,9 @@ from robench.data.open import base_name, load_evalset
 from robench.defenses.check import normalization_warning
 from robench.defenses.defense import Defense, foreign
 from robench.defenses.reference import load_defense
-from robench.evaluation.engine import Job, Progress, Sitting, check_job, draft_record, measure
+from robench.evaluation.engine import Job, Sitting, check_job, draft_record, measure
 from robench.evaluation.estimate import Estimate, estimate
+from robench.evaluation.pace import Report
 from robench.evaluation.result import Result
 from robench.evaluation.store import RecordFile, Shard
 from robench.evaluation.target import Target
@@ -63,7 +64,7 @@ def evaluate(
     defense: str | nn.Module | Sequence[str | nn.Module],
     attacks: str = "white-box",
     *,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     on_estimate: Callable[[Estimate], None] | None = None,
     dry_run: bool = False,
     **options: object,
@@ -89,7 +90,7 @@ def evaluate(
         if on_estimate is not None:
             on_estimate(session.estimate())
         if not dry_run:
-            session.run(progress or (lambda label, done, total: None))
+            session.run(progress or (lambda state: None))
         rows += session.rows
         records += session.records
     return Result(rows, records, warnings)
@@ -148,7 +149,7 @@ class _Session:
         jobs = [job for job in self.jobs if self.not_run[job.attack.name] is None]
         return estimate(self.target, jobs, self.shard)
 
-    def run(self, progress: Progress) -> None:
+    def run(self, progress: Report) -> None:
         """Fill rows and records; a failed attack does not stop the others."""
         for job in self.jobs:
             reason = self.not_run[job.attack.name]
@@ -159,7 +160,7 @@ class _Session:
         if row is not None:
             self.rows.append(row)
 
-    def _measured(self, job: Job, progress: Progress) -> Row:
+    def _measured(self, job: Job, progress: Report) -> Row:
         options = self.options
         out = options.out or records_default(Path.cwd()) or records_folder()
         file = RecordFile(out, draft_record(self.target, job), self.shard)

@@ -1,17 +1,29 @@
 """Records on disk: where they are, what is settled already, and shards that become one."""
 
+import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from robench.core.errors import InputError
 from robench.core.files import atomic_write, check_writable
-from robench.core.record import Record, Verdicts, measurement_key, read_record, write_record
+from robench.core.record import (
+    Component,
+    Record,
+    Verdicts,
+    measurement_key,
+    read_record,
+    write_record,
+)
+from robench.evaluation.standing import Standing
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class RecordFile:
         self.whole = place / f"{self.stem}.json"
         part = f".shard-{shard.i}-of-{shard.k}" if shard else ""
         self.path = place / f"{self.stem}{part}.json"
+        self.progress = place / f"{self.stem}{part}.progress"
         self.adversarial = place / f"{self.stem}.adversarial"
         check_writable(place)
 
@@ -99,6 +112,7 @@ class RecordFile:
         verdicts = {verdict.id: verdict for record in found for verdict in record.verdicts}
         first = found[0]
         first.verdicts = Verdicts.of(verdicts.values())
+        first.components = united_components([record.components for record in found])
         first.cost.seconds = sum(record.cost.seconds for record in found)
         first.cost.sittings = sum(record.cost.sittings for record in found)
         first.cost.passes_redone = sum(record.cost.passes_redone for record in found)
@@ -129,6 +143,44 @@ class RecordFile:
         for part in absorbed:
             part.unlink(missing_ok=True)
 
+    def save_progress(self, key: dict[str, str], standing: Standing) -> None:
+        """Keep what searches have done on images without a verdict; nothing left: no file.
+
+        key: what the progress was made with. The record is written before: an image with a verdict
+        in it is not taken up again, whatever an older progress file says.
+        """
+        begun = ((standing["stage"] > 0) & ~standing["settled"]).nonzero()[:, 0]
+        if len(begun):
+            rows = standing.take(begun).columns
+            content = {name: column.cpu().contiguous() for name, column in rows.items()}
+            atomic_write(self.progress, save(content, key))
+        elif self.whole.exists() and self._read(self.whole).status == "done":
+            for path in self.whole.parent.glob(f"{self.stem}*.progress"):
+                path.unlink(missing_ok=True)
+        else:
+            self.progress.unlink(missing_ok=True)
+
+    def load_progress(self, key: dict[str, str], standing: Standing) -> None:
+        """Put back what earlier sittings, and shards, kept of the images of `standing`.
+
+        Progress that was made with another `key`, or is damaged, is left aside: those images begin
+        again.
+        """
+        parts = (
+            [] if self.shard else sorted(self.whole.parent.glob(f"{self.stem}.shard-*.progress"))
+        )
+        place_of = {image: place for place, image in enumerate(standing["ids"].tolist())}
+        for path in [*parts, self.progress]:
+            columns = _read_progress(path, key)
+            if columns is None:
+                continue
+            ids = columns["ids"].tolist()
+            known = torch.tensor([image in place_of for image in ids], dtype=torch.bool)
+            places = torch.tensor([place_of[i] for i in ids if i in place_of], dtype=torch.int64)
+            device = standing["ids"].device
+            rows = {name: column[known].to(device) for name, column in columns.items()}
+            standing.put(places.to(device), Standing(rows, standing.components))
+
     def has_candidates(self, record: Record) -> bool:
         """Whether the candidates of every verdict were kept."""
         if not self.adversarial.is_dir():
@@ -141,6 +193,33 @@ class RecordFile:
         content = {"ids": ids.cpu(), "candidates": candidates.cpu().float().contiguous()}
         part = f"{int(ids[0]):08d}-{len(ids)}.safetensors"
         atomic_write(self.adversarial / part, save(content))
+
+
+def _read_progress(path: Path, key: dict[str, str]) -> dict[str, Tensor] | None:
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            if file.metadata() != key:
+                return None
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        _log.warning("%s is damaged (%s): its images begin again", path, error)
+        return None
+
+
+def united_components(parts: Sequence[Sequence[Component]]) -> list[Component]:
+    """Costs of components summed over records, in the order in which they first appear."""
+    sums: dict[str, Component] = {}
+    for part in parts:
+        for one in part:
+            whole = sums.setdefault(one.name, Component(name=one.name))
+            whole.broken += one.broken
+            whole.forward_passes += one.forward_passes
+            whole.backward_passes += one.backward_passes
+            whole.unconfirmed_hits += one.unconfirmed_hits
+            whole.seconds = round(whole.seconds + one.seconds, 3)
+    return list(sums.values())
 
 
 def read_adversarial(record_path: Path) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import time
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -15,6 +16,7 @@ from robench.data.evalset import EvalSet
 from robench.defenses.defense import Defense
 from robench.evaluation.flags import defense_flags
 from robench.evaluation.judge import Judge
+from robench.evaluation.pace import PassSeconds
 from robench.models.passes import (
     exact_float32,
     pass_shape,
@@ -52,32 +54,32 @@ class Target:
         self.ids = torch.from_numpy(images.ids).to(device)
         self.model = _on_device(defense.model, device)
         self.shape = pass_shape(device, self.images[0].numel())
-        self._clean: dict[int, tuple[Tensor, Tensor]] = {}
+        self._clean: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._check_outputs()
         # The copy is made in the resolved precision, or in float32 where it says why not.
         wanted = resolve_precision(precision, device)
         with exact_float32():
             self.search = prepare(self.model, self.pixels(slice(0, _PREPARATION_IMAGES)), wanted)
         self.flags: tuple[Flag, ...] = (*defense_flags(self), *self._fallback_flags(wanted))
-        self._seconds_per_row: float | None = None
 
     def pixels(self, where: slice | Tensor) -> Tensor:
         """Images (B, C, H, W) as float32(k) / 255."""
         return self.images[where].float() / 255
 
-    def judge(self, threat: ThreatModel, rows: int) -> Judge:
+    def judge(self, threat: ThreatModel, rows: int, repeats: int = 1) -> Judge:
         """A judge of this defense."""
-        return Judge(self.model, threat, rows)
+        return Judge(self.model, threat, rows, repeats)
 
-    def clean_logits(self, places: Tensor, rows: int) -> Tensor:
-        """(B, K) float32 logits of clean images, computed once per pass shape."""
-        if rows not in self._clean:
+    def clean_logits(self, places: Tensor, judge: Judge) -> Tensor:
+        """(B, K) float32 logits of clean images, computed once per pass shape and repeats."""
+        kind = judge.rows, judge.repeats
+        if kind not in self._clean:
             logits = torch.zeros(len(self.ids), self.defense.num_classes, device=self.device)
-            self._clean[rows] = (logits, torch.zeros_like(self.ids, dtype=torch.bool))
-        logits, known = self._clean[rows]
+            self._clean[kind] = (logits, torch.zeros_like(self.ids, dtype=torch.bool))
+        logits, known = self._clean[kind]
         missing = places[~known[places]]
         if len(missing):
-            logits[missing] = self.judge(ThreatModel(eps=0), rows).logits(self.pixels(missing))
+            logits[missing] = judge.logits(self.pixels(missing))
             known[missing] = True
             self._check_finite(missing, logits[missing])
         return logits[places]
@@ -96,30 +98,31 @@ class Target:
             sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return sha.hexdigest()
 
-    def seconds_per_row(self) -> float:
-        """Measured time of one gradient pass of the search copy, per image."""
-        if self._seconds_per_row is None:
-            # As many passes as run side by side, or the others' time would be missed.
-            x = self.pixels(slice(0, self.shape.search * passes_at_once(self.device)))
-            ids, labels = self.ids[: len(x)], self.labels[: len(x)]
-            view = ModelView(
-                self.search,
-                self.model,
-                self.shape.search,
-                ids,
-                lambda *_: None,
-                lambda ids, _: torch.zeros_like(ids, dtype=torch.bool),
-            )
-            times = []
-            for _ in range(3):  # the first pass pays for allocation and kernel choice
-                started = time.perf_counter()
-                view.loss_gradient(cross_entropy, x, labels, ids)
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
-                times.append(time.perf_counter() - started)
-            rows = -(-len(x) // self.shape.search) * self.shape.search
-            self._seconds_per_row = min(times) / rows
-        return self._seconds_per_row
+    @cached_property
+    def pass_seconds(self) -> PassSeconds:
+        """Measured time of a pass of the search copy; kernels are warmed up on the way."""
+        # As many passes as run side by side, or the others' time would be missed.
+        x = self.pixels(slice(0, self.shape.search * passes_at_once(self.device)))
+        ids, labels = self.ids[: len(x)], self.labels[: len(x)]
+        logits = torch.zeros(len(x), self.defense.num_classes, device=self.device)
+        view = ModelView(
+            self.search, self.model, self.shape.search, ids, logits, lambda *_: None, {}
+        )
+        rows = -(-len(x) // self.shape.search) * self.shape.search
+        return PassSeconds(
+            self._fastest(lambda: view.logits(x, ids)) / rows,
+            self._fastest(lambda: view.loss_gradient(cross_entropy, x, labels, ids)) / rows,
+        )
+
+    def _fastest(self, run: Callable[[], object]) -> float:
+        times = []
+        for _ in range(3):  # the first pass pays for allocation and kernel choice
+            started = time.perf_counter()
+            run()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            times.append(time.perf_counter() - started)
+        return min(times)
 
     def defense_info(self) -> DefenseInfo:
         """What a record says of the defense."""

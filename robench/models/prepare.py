@@ -98,11 +98,14 @@ def _folded(
     try:
         graph = search_graph(frozen, torch.float32)
         difference, cosine = _difference(_outputs(graph, probe), reference)
+        with torch.no_grad():  # tracing loses a network's own enable_grad
+            plain, _ = _difference((graph(probe), reference[1]), reference)
     except Exception as error:  # tracing runs foreign code, which may raise anything
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
         return frozen, [f"frozen; not folded: {reason}"]
-    if not difference <= FOLDED_TOLERANCE:  # NaN is no agreement
-        return frozen, [f"frozen; not folded: logits would move by {difference:.1e}"]
+    if not (difference <= FOLDED_TOLERANCE and plain <= FOLDED_TOLERANCE):  # NaN is no agreement
+        moved = max(difference, plain)
+        return frozen, [f"frozen; not folded: logits would move by {moved:.1e}"]
     if not cosine >= FOLDED_COSINE:
         return frozen, [f"frozen; not folded: gradients would turn (cosine {cosine:.2f})"]
     return graph, ["frozen, batch norm folded, convolutions fused, channels-last"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robench.core.errors import InputError, RunError
 from robench.core.record import read_record
 from robench.evaluation import engine
+from robench.evaluation.pace import Progress
 from robench.models import passes
 from tests.harness import small_cnn
 from tests.scored import comparable, score, small_set
@@ -119,7 +120,7 @@ def test_ctrl_c_at_any_pass_keeps_what_is_judged(tmp_path: Path, stop: str) -> N
     whole = score(tmp_path / "whole", stop=stop, batch_size=16).records[0]
     ticks = 0
 
-    def interrupt(label: str, done: float, total: int) -> None:
+    def interrupt(state: Progress) -> None:
         nonlocal ticks
         ticks += 1
         if ticks % 47 == 0:
@@ -178,7 +179,7 @@ def test_a_record_of_another_computation_is_refused(tmp_path: Path) -> None:
 def _stop_after(ticks: int):
     left = [ticks]
 
-    def progress(label: str, done: float, total: int) -> None:
+    def progress(state: Progress) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
@@ -198,7 +199,7 @@ def test_out_of_memory_halves_the_passes_and_says_so(tmp_path: Path) -> None:
     class Arm(Small):
         pass
 
-    def arm(label: str, done: float, total: int) -> None:
+    def arm(state: Progress) -> None:
         Small.armed = True
 
     record = score(tmp_path / "tight", "fgsm,pgd_sat", model=Small(), progress=arm).records[1]

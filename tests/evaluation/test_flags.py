@@ -106,21 +106,21 @@ def verdict(i: int, *flags: str, distance: float = 0.03, survived: bool = True) 
 def test_one_zero_gradient_proves_nothing(count: int, level: str | None) -> None:
     """A share alarms only with 3 images and a Wilson bound above 1 % (attacks.md 16)."""
     rows = [verdict(i, *(["zero_gradient"] if i < count else [])) for i in range(100)]
-    found = record_flags(Verdicts.of(rows), PGD(), ThreatModel())
+    found = record_flags(Verdicts.of(rows), [], PGD(), ThreatModel(), 10)
     assert next((f.level for f in found if f.name == "zero_gradient"), None) == level
 
 
 def test_an_attack_that_raises_margins_is_named() -> None:
     rows = [verdict(i, *(["margin_rose"] if i < 6 else [])) for i in range(10)]
-    names = {flag.name for flag in record_flags(Verdicts.of(rows), PGD(), ThreatModel())}
+    names = {flag.name for flag in record_flags(Verdicts.of(rows), [], PGD(), ThreatModel(), 10)}
     assert "margin_rose" in names
     rows = [verdict(i, *(["margin_rose"] if i < 5 else [])) for i in range(10)]
-    names = {flag.name for flag in record_flags(Verdicts.of(rows), PGD(), ThreatModel())}
+    names = {flag.name for flag in record_flags(Verdicts.of(rows), [], PGD(), ThreatModel(), 10)}
     assert "margin_rose" not in names
 
 
 @pytest.mark.parametrize(("steps", "level"), [(20, None), (10, None), (7, "info"), (3, "warn")])
 def test_steps_that_cannot_cross_the_ball_are_named(steps: int, level: str | None) -> None:
     """Two radii of 8/255 take 8 steps of 2/255 from a uniform start."""
-    found = record_flags(Verdicts.of([verdict(0)]), PGD(steps=steps), ThreatModel())
+    found = record_flags(Verdicts.of([verdict(0)]), [], PGD(steps=steps), ThreatModel(), 10)
     assert next((f.level for f in found if f.name == "under_travel"), None) == level

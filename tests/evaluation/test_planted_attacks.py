@@ -88,7 +88,7 @@ def run(planted: Planted, stop: str = "last") -> tuple[Outcome, set[str]]:
     # Labels of several classes, or the flipped images would be classified as wanted.
     assert len(labels.unique()) > 2
     out = attack(model, "planted", images, labels, EPS, stop=stop, search=planted)
-    flags = record_flags(Verdicts.of(out.verdicts), planted, EPS)
+    flags = record_flags(Verdicts.of(out.verdicts), out.components, planted, EPS, 10)
     return out, {flag.name for flag in flags}
 
 

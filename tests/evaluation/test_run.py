@@ -7,6 +7,7 @@ import pytest
 import robench
 from robench.core.errors import InputError, RequirementNotMet
 from robench.core.record import read_record
+from robench.evaluation.pace import Progress
 from robench.evaluation.reverify import reverify
 from robench.evaluation.store import read_adversarial
 from tests.harness import small_cnn
@@ -107,7 +108,7 @@ def test_saved_candidates_are_judged_again(tmp_path: Path) -> None:
 def test_candidates_can_be_had_of_a_finished_record(tmp_path: Path) -> None:
     """Searching again for them gives the same verdicts, and never loses the finished record."""
 
-    def stop(label: str, done: float, total: int) -> None:
+    def stop(state: Progress) -> None:
         raise KeyboardInterrupt
 
     options = {"dataset": "cifar10-sample", "n": 24, "out": tmp_path}
