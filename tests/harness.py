@@ -19,8 +19,8 @@ ROWS = 8
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out: verdicts, the candidates (N, C, H, W) that they are of, whether the attack left
-    its input alone, and what each part of it took."""
+    """What came out: verdicts, the candidates (N, C, H, W) that they are of, whether the attack
+    left its input alone, and what each part of it took."""
 
     verdicts: list[Verdict]
     candidates: Tensor

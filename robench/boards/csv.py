@@ -16,8 +16,9 @@ _INTERVALS = ("robust_interval_95", "w_robust_interval_95")
 def render(boards: Sequence[Board]) -> str:
     """CSV text with a header line.
 
-    An interval takes two columns (`_low`, `_high`); parameters, flags and components are JSON; `image_set` and
-    `fingerprint` close the line, because figures of different image sets must not be compared.
+    An interval takes two columns (`_low`, `_high`); parameters, flags and components are JSON;
+    `image_set` and `fingerprint` close the line, because figures of different image sets must not
+    be compared.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""What stages will take, from one measured pass; what is left, corrected by what was taken so far."""
+"""What stages will take, from measured passes; what is left, corrected by what was taken."""
 
 import time
 from collections.abc import Callable, Sequence
