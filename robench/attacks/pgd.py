@@ -89,8 +89,7 @@ class PGD:
             starting_points(self.start, images, ids, threat, draws, restart),
             low,
             high,
-            step_size=self.step_size,
-            steps=self.steps,
+            step_sizes=[self.step_size] * self.steps,
             settled=lambda z, rows, logits: view.offer(ids[rows], z, logits),
         )
 

@@ -237,15 +237,15 @@ class _Run:
         tick = self._ticker(number, places, len(block.attacked))
         try:
             unchanged = block.run(stage, self.target.search, shape.search, self.job.seed, tick)
-        except KeyboardInterrupt:
-            self._take(places, block, block.rows["settled"])  # what is settled stays settled
-            raise
-        finally:
+        except BaseException as error:
             self.record.cost.passes_redone += block.unsettled_passes()
+            if isinstance(error, KeyboardInterrupt):
+                self._take(number, places, block, block.rows["settled"])  # settled stays settled
+            raise
         self.pace.spent(*block.passes())
         if number + 1 == len(self.stages):
             block.rows["settled"][:] = True  # nothing is left to try
-        self._take(places, block, torch.ones_like(block.rows["settled"]))
+        self._take(number, places, block, torch.ones_like(block.rows["settled"]))
         if not unchanged:
             message = (
                 "the attack changed the images that it was given; verdicts are on our own copy"
@@ -271,8 +271,8 @@ class _Run:
         unbroken = self.total - self.broken
         self.sitting.report(self.pace.progress(number, share, images, open_at, unbroken))
 
-    def _take(self, places: Tensor, block: Block, kept: Tensor) -> None:
-        """Put the rows of a block back, and read the verdicts of those that are settled."""
+    def _take(self, number: int, places: Tensor, block: Block, kept: Tensor) -> None:
+        """Put rows of a block back, and read the verdicts of those that are settled."""
         if self.sitting.save_adversarial:
             block.rows.columns["candidate"] = block.candidates
         self.standing.put(places[kept], block.rows.take(kept))
@@ -284,7 +284,7 @@ class _Run:
         if self.sitting.save_adversarial and found:
             self.file.save_adversarial(block.rows["ids"][settled], block.candidates[settled])
         if found:
-            self._report(int(block.rows["stage"].min().clamp(max=len(self.stages) - 1)))
+            self._report(number)
 
     def _halve(self, error: BaseException) -> None:
         if self.record.pass_shape.search == 1:

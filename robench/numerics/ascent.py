@@ -1,6 +1,6 @@
 """The one signed-gradient loop: PGD, FGSM and CW_inf of the attacks, the inner step of training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,11 +17,10 @@ def signed_ascent(
     low: Tensor,
     high: Tensor,
     *,
-    step_size: float,
-    steps: int,
+    step_sizes: Sequence[float],
     settled: Settled | None = None,
 ) -> Tensor:
-    """z <- clamp(z + step_size sign(gradient), low, high), `steps` times; last iterates (B, ...).
+    """z <- clamp(z + step_size sign(gradient), low, high), for each size; last iterates (B, ...).
 
     start, low, high: (B, ...) float32, pixel units. `settled` sees every iterate but the last, the
     result, and takes rows out of the active set: no pass is spent on them afterwards.
@@ -29,7 +28,7 @@ def signed_ascent(
     """
     result, rows = start.clone(), torch.arange(start.shape[0], device=start.device)
     x = start
-    for _ in range(steps):
+    for step_size in step_sizes:
         logits, direction = gradient(x, rows)
         done = settled(x, rows, logits) if settled is not None else None
         if done is not None and bool(done.any()):
