@@ -53,6 +53,22 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return values.to(logits.dtype), gradient.to(logits.dtype)
 
 
+def log_odds(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """logsumexp_{j != y} z_j - z_y: cross-entropy is its softplus, so both order points alike.
+
+    For searches that compare values: cross-entropy itself rounds to 0 once the margin is large
+    (17 in float32, 37 in float64), and then no step would count as progress. The gradient has the
+    direction of cross-entropy's.
+    """
+    z = logits.double()
+    own = _own(logits, labels)
+    others = z.masked_fill(own, -torch.inf)
+    total = torch.logsumexp(others, dim=1)
+    p = (others - total[:, None]).exp()
+    values = total - z.gather(1, labels[:, None])[:, 0]
+    return values.to(logits.dtype), p.masked_fill(own, -1.0).to(logits.dtype)
+
+
 def cross_entropy_float32(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Plain float32 cross-entropy, as the peers compute it: for cross-checks only, it saturates."""
     log_p = F.log_softmax(logits, dim=1)
@@ -80,10 +96,75 @@ def margin_targeted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return (logits.gather(1, t) - logits.gather(1, y))[:, 0], gradient
 
 
+_DLR_OFFSET = 1e-12
+
+
+def dlr(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """-(z_y - max_{j != y} z_j) / (z_1 - z_3 + 1e-12), z_1 >= z_2 >= ... the sorted logits.
+
+    Constant 1 with gradient 0 where y is third: misclassified already. Of equal logits the first
+    counts as the larger, in the reference the last: the values agree, the gradients are two of
+    those that a kink has. Source: Croce & Hein 2020, "Reliable evaluation of adversarial
+    robustness", section 4. Raises: InputError below three classes.
+    """
+    _require_classes(logits, 3, "dlr", "margin")
+    y, other = labels[:, None], best_other(logits, labels)[1][:, None]
+    ordered, places = _sorted(logits)
+    scale = ordered[:, 0] - ordered[:, 2] + _DLR_OFFSET
+    change = _weights(logits, (places[:, :1], 1.0), (places[:, 2:3], -1.0))
+    return _minus_quotient(logits, y, other, scale, change)
+
+
+def dlr_targeted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """-(z_y - z_t) / (z_1 - (z_3 + z_4) / 2 + 1e-12). labels: (B, 2) int64, label and target.
+
+    Ties as in `dlr`. Source: Croce & Hein 2020, section 4. Raises: InputError below four classes.
+    """
+    _require_classes(logits, 4, "dlr_targeted", "margin_targeted")
+    ordered, places = _sorted(logits)
+    scale = ordered[:, 0] - 0.5 * (ordered[:, 2] + ordered[:, 3]) + _DLR_OFFSET
+    change = _weights(logits, (places[:, :1], 1.0), (places[:, 2:4], -0.5))
+    return _minus_quotient(logits, labels[:, :1], labels[:, 1:], scale, change)
+
+
+def _require_classes(logits: Tensor, least: int, name: str, instead: str) -> None:
+    if logits.shape[1] < least:
+        raise InputError(
+            f"the {name} loss needs {least} classes, not {logits.shape[1]}: use {instead}"
+        )
+
+
+def _sorted(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """(values, indices) (B, K), largest first; first index on ties, like `best_other`."""
+    values, indices = logits.sort(dim=1, descending=True, stable=True)
+    return values, indices
+
+
+def _weights(logits: Tensor, *terms: tuple[Tensor, float]) -> Tensor:
+    """(B, K) zeros with the weight of each term added at its indices (B, n)."""
+    weights = torch.zeros_like(logits)
+    for indices, weight in terms:
+        weights.scatter_add_(1, indices, torch.full_like(indices, weight, dtype=logits.dtype))
+    return weights
+
+
+def _minus_quotient(
+    logits: Tensor, y: Tensor, other: Tensor, scale: Tensor, change: Tensor
+) -> tuple[Tensor, Tensor]:
+    """f = -(z_y - z_other) / scale, and its gradient -(e_y - e_other + f change) / scale.
+
+    scale: (B,), change: (B, K) its gradient.
+    """
+    values = (logits.gather(1, other) - logits.gather(1, y))[:, 0] / scale
+    difference = _weights(logits, (y, 1.0), (other, -1.0))
+    return values, -(difference + values[:, None] * change) / scale[:, None]
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "cross_entropy_float32": cross_entropy_float32,
     "margin": margin,
+    "dlr": dlr,
 }
 
 

@@ -60,3 +60,127 @@ def test_plain_cross_entropy_is_what_the_peers_compute() -> None:
 def test_unknown_loss_names_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'margin'"):
         losses.loss_named("margn")
+
+
+def test_log_odds_rank_points_like_cross_entropy() -> None:
+    torch.manual_seed(2)
+    logits, labels = 3 * torch.randn(50, 7), torch.randint(0, 7, (50,))
+    values, gradient = losses.log_odds(logits, labels)
+    torch.testing.assert_close(
+        F.softplus(values), F.cross_entropy(logits, labels, reduction="none")
+    )
+    expected = losses.cross_entropy(logits, labels)[1]
+    torch.testing.assert_close(F.normalize(gradient), F.normalize(expected), atol=1e-6, rtol=0)
+    assert gradient.gather(1, labels[:, None]).unique().tolist() == [-1.0]
+
+
+def test_log_odds_are_their_own_gradient() -> None:
+    """log_odds is a loss in its own right: df/dz = softmax over the others, -1 at the label."""
+    logits, labels = _ranked(torch.float64)
+    z = logits.clone().requires_grad_()
+    others = z.masked_fill(F.one_hot(labels, z.shape[1]).bool(), -torch.inf)
+    values = others.logsumexp(1) - z.gather(1, labels[:, None])[:, 0]
+    (expected,) = torch.autograd.grad(values.sum(), z)
+    found, gradient = losses.log_odds(logits, labels)
+    torch.testing.assert_close(found, values.detach())
+    torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("margin", [20.0, 60.0, 200.0, 5000.0])
+def test_log_odds_tell_confident_points_apart(margin: float) -> None:
+    """Cross-entropy is 0 at both in float32: APGD would never see progress."""
+    logits = torch.tensor([[margin, 0.0, -1.0], [margin + 0.1, 0.0, -1.0]])
+    values, _ = losses.log_odds(logits, torch.tensor([0, 0]))
+    assert values[0] > values[1]
+    assert values[0] == pytest.approx(0.313262 - margin, rel=1e-6)
+    assert losses.cross_entropy_float32(logits, torch.tensor([0, 0]))[0].tolist() == [0.0, 0.0]
+
+
+def test_dlr_by_hand() -> None:
+    """APGD-4: the label third gives the constant 1 without gradient; first gives -2/3."""
+    logits = torch.tensor([[3.0, 2.0, 5.0, 1.0], [3.0, 2.0, 5.0, 1.0], [3.0, 2.0, 5.0, 1.0]])
+    values, gradient = losses.dlr(logits, torch.tensor([1, 0, 2]))
+    torch.testing.assert_close(values, torch.tensor([1.0, 2 / 3, -2 / 3]))
+    assert gradient[0].tolist() == [0.0] * 4
+    # f = (z_2 - z_0) / (z_2 - z_1) at (3, 2, 5): df/dz_0 = -1/3, df/dz_1 = 2/9, df/dz_2 = 1/9.
+    torch.testing.assert_close(gradient[1], torch.tensor([-1 / 3, 2 / 9, 1 / 9, 0.0]))
+
+
+def test_dlr_targeted_by_hand() -> None:
+    """DLR-T: -(4 - 3) / (4 - (2 + 1) / 2) = -0.4."""
+    values, gradient = losses.dlr_targeted(
+        torch.tensor([[4.0, 3.0, 2.0, 1.0]]), torch.tensor([[0, 1]])
+    )
+    torch.testing.assert_close(values, torch.tensor([-0.4]))
+    # -(1 - .4 * 1) / 2.5, 1 / 2.5, and .4 * (-.5) / 2.5 with the sign turned twice.
+    torch.testing.assert_close(gradient, torch.tensor([[-0.24, 0.4, -0.08, -0.08]]))
+
+
+def _ranked(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random logits (60, 6) with the label at every rank ten times."""
+    generator = torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(60, 6, generator=generator, dtype=dtype)
+    ranks = torch.arange(60) % 6
+    return logits, logits.argsort(1, descending=True).gather(1, ranks[:, None])[:, 0]
+
+
+def _reference_dlr(z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    top = z.sort(dim=1).values
+    own = F.one_hot(labels, z.shape[1]).bool()
+    other = z.masked_fill(own, -torch.inf).amax(1)
+    return -(z[own] - other) / (top[:, -1] - top[:, -3] + 1e-12)
+
+
+def test_dlr_against_autograd() -> None:
+    logits, labels = _ranked(torch.float64)
+    z = logits.clone().requires_grad_()
+    expected = _reference_dlr(z, labels)
+    (slope,) = torch.autograd.grad(expected.sum(), z)
+    values, gradient = losses.dlr(logits, labels)
+    torch.testing.assert_close(values, expected.detach(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(gradient, slope, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3, 4, 5])
+def test_targeted_losses_against_autograd(shift: int) -> None:
+    logits, labels = _ranked(torch.float64)
+    targets = (labels + shift) % 6
+    pairs, rows = torch.stack([labels, targets], 1), torch.arange(60)
+    z = logits.clone().requires_grad_()
+    top = z.sort(dim=1).values
+    difference = z[rows, targets] - z[rows, labels]
+    expected = {
+        "dlr_targeted": difference / (top[:, -1] - 0.5 * (top[:, -3] + top[:, -4]) + 1e-12),
+        "margin_targeted": difference,
+    }
+    for name, value in expected.items():
+        (slope,) = torch.autograd.grad(value.sum(), z, retain_graph=True)
+        found, gradient = getattr(losses, name)(logits, pairs)
+        torch.testing.assert_close(found, value.detach(), atol=1e-12, rtol=0)
+        torch.testing.assert_close(gradient, slope, atol=1e-11, rtol=0)
+
+
+def test_dlr_values_of_ties_are_the_reference_s() -> None:
+    """Gradients at a tie may go to another of the equal classes; values and their sum to 0 stay."""
+    logits = torch.tensor([[2.0, 2.0, 1.0], [2.0, 1.0, 1.0], [1.0, 1.0, 1.0], [0.0, 2.0, 2.0]])
+    for label in range(3):
+        labels = torch.full((4,), label)
+        values, gradient = losses.dlr(logits, labels)
+        assert torch.equal(values, _reference_dlr(logits, labels))
+        torch.testing.assert_close(
+            gradient.sum(1) / gradient.abs().amax(1).clamp(min=1), torch.zeros(4)
+        )
+    # Three equal logits: 0 / 1e-12 stays 0.
+    assert losses.dlr(logits[2:3], torch.tensor([0]))[0].item() == 0
+
+
+def test_dlr_needs_its_classes() -> None:
+    with pytest.raises(InputError, match="dlr loss needs 3 classes, not 2: use margin"):
+        losses.dlr(torch.zeros(1, 2), torch.tensor([0]))
+    with pytest.raises(InputError, match="needs 4 classes, not 3: use margin_targeted"):
+        losses.dlr_targeted(torch.zeros(1, 3), torch.tensor([[0, 1]]))
+
+
+def test_names_take_one_label() -> None:
+    assert "dlr" in losses.LOSSES
+    assert not [name for name in losses.LOSSES if name.endswith("targeted")]
