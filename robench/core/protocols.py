@@ -48,9 +48,11 @@ class View(Protocol):
         """Show an iterate. Rule `any`: (B,) bool of settled rows; rule `last`: None."""
         ...
 
-    @property
-    def module(self) -> "nn.Module":
-        """The float32 unmodified defense as a counting module, for adapters."""
+    def module(self, *, offer: bool) -> "nn.Module":
+        """The float32 unmodified defense as a counting module, for adapters.
+
+        offer: each pass over all the images is offered to the judge, in the order of the images.
+        """
         ...
 
 

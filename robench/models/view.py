@@ -155,10 +155,9 @@ class ModelView:
         first = self.backward_passes[places] == 0
         count(self._dead, places[dead & first])
 
-    @property
-    def module(self) -> nn.Module:
+    def module(self, *, offer: bool) -> nn.Module:
         """See `core.protocols.View.module`."""
-        return _CountingModule(self)
+        return _CountingModule(self, offer)
 
 
 def count(counter: Tensor, places: Tensor) -> None:
@@ -175,8 +174,9 @@ def _unit_scale(gradient: Tensor) -> Tensor:
 class _CountingModule(nn.Module):
     """The float32 unmodified defense for adapters; a pass over part of the block counts for all."""
 
-    def __init__(self, view: ModelView) -> None:
+    def __init__(self, view: ModelView, offer: bool) -> None:
         super().__init__()
+        self.offer = offer
         self.seen_by: Callable[[], ModelView] = lambda: view  # no submodule: not our state
 
     def forward(self, x: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class _CountingModule(nn.Module):
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         view._tick(len(x))
-        if len(x) == len(view._sorted):
+        if self.offer and len(x) == len(view._sorted):
             ids = torch.empty_like(view._sorted).scatter_(0, view._order, view._sorted)
             view.offer(ids, x.detach().float(), logits.detach())
         return logits

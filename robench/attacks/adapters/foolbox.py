@@ -3,15 +3,12 @@
 import inspect
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from robench.attacks.adapters.global_draws import global_draws, seed_for
 from robench.core.errors import InputError
 from robench.core.names import did_you_mean
 from robench.core.protocols import Draws, Stage, View
@@ -55,24 +52,12 @@ class FoolboxAttack:
     ) -> Tensor:
         foolbox = _import_foolbox()
         attack = getattr(foolbox.attacks, self.class_name)(**self.keywords)
-        seed = int(draws.uniform(ids[:1], (1,), 0, 2**24, purpose="start").item())
-        with _global_draws(seed, images.device):
-            model = foolbox.PyTorchModel(view.module.eval(), bounds=(0, 1), device=images.device)
+        with global_draws(seed_for(draws, ids)):
+            model = foolbox.PyTorchModel(
+                view.module(offer=True).eval(), bounds=(0, 1), device=images.device
+            )
             _, clipped, _ = attack(model, images, labels, epsilons=threat.eps)
         return clipped.detach()  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _global_draws(seed: int, device: torch.device) -> Iterator[None]:
-    """foolbox draws from the global generators: seed them, and give the caller's state back."""
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 def adapt(class_name: str, arguments: dict[str, str]) -> FoolboxAttack:
