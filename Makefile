@@ -6,7 +6,7 @@ RUN := $(BIN)/python -m robench
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench boards boards-check boards-measure
+.PHONY: help setup demo test test-slow check bench bench-autoattack boards boards-check boards-measure
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -39,6 +39,9 @@ check: $(STAMP)  ## ruff, mypy --strict, import rules
 bench: $(STAMP)  ## time PGD against foolbox and torchattacks on the same model and images
 	$(BIN)/python -m benchmarks.pgd $(BENCH_OPTIONS)
 
+bench-autoattack: $(STAMP)  ## time AutoAttack against its authors' code (hours on a CPU; resumes)
+	$(BIN)/python -m benchmarks.autoattack $(BENCH_OPTIONS)
+
 boards: $(STAMP)  ## regenerate everything under leaderboards/ from the records
 	$(RUN) leaderboard --records leaderboards/records --format md --out leaderboards/README.md
 	$(RUN) leaderboard --records leaderboards/records --format csv --out leaderboards/leaderboard.csv
@@ -49,3 +52,5 @@ boards-check: boards  ## fail when something committed is stale
 boards-measure: $(STAMP)  ## measure the committed records (robench data fetch cifar10 first)
 	$(RUN) eval --defense natural-resnet18,fast-at-resnet18-w32,fast-at-early-resnet18-w32 \
 		--attacks fgsm,pgd_sat,pgd_trades,cw_inf --dataset cifar10 --n 1000 --out leaderboards/records
+	$(RUN) eval --defense natural-resnet18,fast-at-resnet18-w32 \
+		--attacks autoattack --dataset cifar10 --n 1000 --out leaderboards/records

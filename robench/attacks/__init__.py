@@ -25,6 +25,46 @@ ATTACKS = Table(
             ("white-box", "all", "paper"),
             "30 steps of 2/255 on the margin loss from a uniform start",
         ),
+        "autoattack": (
+            "robench.attacks.autoattack:autoattack",
+            ("white-box", "all", "paper"),
+            "worst case of APGD, FAB-T and Square; [version=standard|plus|rand]",
+        ),
+        "screen": (
+            "robench.attacks.screen:screen",
+            (),
+            "strong cheap margin searches: an upper bound, never AutoAttack; linf",
+        ),
+        "apgd_ce": (
+            "robench.attacks.apgd:apgd_ce",
+            ("parts",),
+            "APGD, 100 adaptive steps on cross-entropy; linf or l2",
+        ),
+        "apgd_dlr": (
+            "robench.attacks.apgd:apgd_dlr",
+            ("parts",),
+            "APGD, 100 adaptive steps on the DLR loss; linf or l2",
+        ),
+        "apgd_t": (
+            "robench.attacks.apgd:apgd_t",
+            ("parts",),
+            "APGD, 100 adaptive steps on the targeted DLR loss for each of 9 targets",
+        ),
+        "square_5000": (
+            "robench.attacks.square:square_5000",
+            ("parts",),
+            "random search with 5000 square windows, as in AutoAttack; linf or l2",
+        ),
+        "fab": (
+            "robench.attacks.fab:fab",
+            ("parts",),
+            "FAB, 100 steps along the nearest decision boundary; linf or l2",
+        ),
+        "fab_t": (
+            "robench.attacks.fab:fab_t",
+            ("parts",),
+            "FAB, 100 steps along the decision boundary to each of 9 targets; linf or l2",
+        ),
     },
     entry_point_group="robench.attacks",
 )
@@ -36,6 +76,11 @@ ADAPTERS = Table(
             "robench.attacks.adapters.foolbox:adapt",
             (),
             "foolbox:<AttackClass>, e.g. foolbox:LinfPGD[steps=20]",
+        ),
+        "reference": (
+            "robench.attacks.adapters.reference:adapt",
+            (),
+            "reference:autoattack[version=standard], the authors' code; or reference:apgd-ce, ...",
         ),
     },
     entry_point_group="robench.adapters",
