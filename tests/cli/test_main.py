@@ -152,5 +152,7 @@ def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
 def test_dry_run_measures_but_judges_nothing(tmp_path: Path) -> None:
     done = robench("eval", *SMALL, "--dry-run", "--json", "--n", 16, "--out", tmp_path)
     cost = json.loads(done.stdout)
-    assert done.returncode == 0 and cost["forward_passes"] == 16 * (1 + 20 + 20 + 30 + 8)
+    autoattack = 101 + 909 + 1800 + 5001
+    assert done.returncode == 0
+    assert cost["forward_passes"] == 16 * (1 + 20 + 20 + 30 + autoattack + 5 * 2)
     assert not list(tmp_path.rglob("*.json"))
