@@ -191,9 +191,9 @@ def _square_helps(components: Sequence[Component], n: int) -> Flag | None:
 
 
 def _remarks(attack: Any, classes: int) -> list[Flag]:
-    """What the attack does otherwise on so few classes."""
+    """What the attack itself has to say: what few classes changed, what it must not be taken for."""
     said = attack.remarks(classes) if hasattr(attack, "remarks") else []
-    return [Flag(name="few_classes", level="info", message="; ".join(said))] if said else []
+    return [Flag(name="attack_remark", level="info", message="; ".join(said))] if said else []
 
 
 def _batch_dependent(attack: Any) -> Flag | None:
