@@ -191,7 +191,7 @@ def _square_helps(components: Sequence[Component], n: int) -> Flag | None:
 
 
 def _remarks(attack: Any, classes: int) -> list[Flag]:
-    """What the attack itself has to say: what few classes changed, what it must not be taken for."""
+    """What the attack says of itself: what few classes changed, what it must not pass for."""
     said = attack.remarks(classes) if hasattr(attack, "remarks") else []
     return [Flag(name="attack_remark", level="info", message="; ".join(said))] if said else []
 
