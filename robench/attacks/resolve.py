@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -93,6 +93,9 @@ def _read(name: str, key: str, text: str, kind: Any) -> Any:
     try:
         if kind is float:
             return parse_number(text)
+        if get_origin(kind) is Literal and text not in get_args(kind):
+            hint = did_you_mean(text, get_args(kind))
+            raise InputError(f"unknown value{hint}: expected {', '.join(get_args(kind))}")
         return msgspec.convert(text, kind, strict=False)
     except (msgspec.ValidationError, InputError) as error:
         raise InputError(f"{name}[{key}={text}]: {error}") from None

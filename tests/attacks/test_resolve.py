@@ -63,6 +63,11 @@ def test_what_cannot_be_read(text: str, message: str) -> None:
         resolve_attacks(text)
 
 
+def test_a_value_of_a_fixed_list_is_named_with_the_list() -> None:
+    with pytest.raises(InputError, match=r"\[version=stanard\]: .*did you mean 'standard'.*plus"):
+        resolve_attacks("autoattack[version=stanard]")
+
+
 @pytest.mark.parametrize("name", ATTACKS.names())
 def test_every_attack_is_a_frozen_dataclass_with_its_declarations(name: str) -> None:
     attack = ATTACKS.load(name)
