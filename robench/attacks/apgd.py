@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from robench.attacks import targets
+from robench.attacks.targets import Turn
 from robench.core.errors import InputError
 from robench.core.protocols import Draws, Stage, View
 from robench.core.record import Stop
@@ -16,7 +18,6 @@ from robench.numerics.auto_pgd import auto_pgd
 from robench.numerics.losses import Loss, loss_named, margin_of
 from robench.numerics.projections import distance, feasible_box, per_row, project
 
-TARGETS_TOGETHER = 3
 TARGETED: dict[str, Loss] = {
     "dlr_targeted": losses.dlr_targeted,
     "margin_targeted": losses.margin_targeted,
@@ -182,34 +183,21 @@ class TargetedAPGD(APGD):
             raise InputError(f"unknown targeted loss {self.loss!r}: expected {expected}")
 
     def remarks(self, classes: int) -> list[str]:
-        said = super().remarks(classes)
-        if self.targets > classes - 1:
-            said.append(f"{classes - 1} of {self.targets} targets: there are no more classes")
-        return said
+        return [*super().remarks(classes), *targets.remarks(self.targets, classes)]
 
     def stages(self, component: str, classes: int) -> list[Stage]:
         passes, loss = (self.steps + 1) * self.eot, self.loss_for(classes)
-        ranks = range(1, min(self.targets, classes - 1) + 1)
-        groups = [ranks[i : i + TARGETS_TOGETHER] for i in range(0, len(ranks), TARGETS_TOGETHER)]
         return [
             Stage(
                 component,
-                self._label(restart, group),
-                passes * len(group),
-                passes * len(group),
-                partial(self.run_targets, loss=loss, restart=restart, ranks=group),
-                width=len(group),
+                turn.label(self.restarts),
+                passes * len(turn.ranks),
+                passes * len(turn.ranks),
+                partial(self.run_targets, loss=loss, turn=turn),
+                width=len(turn.ranks),
             )
-            for restart in range(self.restarts)
-            for group in groups
+            for turn in targets.turns(self.targets, self.restarts, classes)
         ]
-
-    def _label(self, restart: int, ranks: range) -> str:
-        first, last = ranks[0], ranks[-1]
-        targets = f"target {first}" if first == last else f"targets {first}-{last}"
-        if self.restarts == 1:
-            return targets
-        return f"restart {restart + 1} of {self.restarts}, {targets}"
 
     def run_targets(
         self,
@@ -221,25 +209,18 @@ class TargetedAPGD(APGD):
         draws: Draws,
         *,
         loss: Loss,
-        restart: int,
-        ranks: range,
+        turn: Turn,
     ) -> Tensor:
-        """The iterates of smallest margin (B, C, H, W) over the targets of some ranks."""
-        n = len(ranks)
-        targets = likeliest_others(view.clean_logits(ids), labels)[:, ranks[0] - 1 : ranks[-1]]
-        pairs = torch.stack([labels.repeat(n), targets.T.flatten()], dim=1)
-        starts = [starting_points(images, ids, threat, draws, restart, rank) for rank in ranks]
+        """The iterates of smallest margin (B, C, H, W) over the targets of a turn."""
+        n, pairs = len(turn.ranks), turn.pairs(view, labels, ids)
+        starts = [
+            starting_points(images, ids, threat, draws, turn.restart, rank) for rank in turn.ranks
+        ]
         nearest, margins = self.nearest(
             view, loss, torch.cat([images] * n), pairs, ids.repeat(n), torch.cat(starts), threat
         )
         which = margins.reshape(n, -1).argmin(dim=0)
         return nearest[which * len(ids) + torch.arange(len(ids), device=ids.device)]
-
-
-def likeliest_others(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B, K - 1) classes but the label, largest logit first; first index on ties."""
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return others.argsort(dim=1, descending=True, stable=True)[:, :-1]
 
 
 apgd_ce = APGD()

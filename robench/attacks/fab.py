@@ -8,7 +8,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from robench.attacks.apgd import TARGETS_TOGETHER, likeliest_others, starting_points
+from robench.attacks import targets
+from robench.attacks.apgd import starting_points
+from robench.attacks.targets import Turn
 from robench.core.protocols import Draws, Stage, View
 from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
@@ -221,36 +223,25 @@ class TargetedFAB(FAB):
 
     def remarks(self, classes: int) -> list[str]:
         """What is done otherwise on so few classes."""
-        if self.targets <= classes - 1:
-            return []
-        return [f"{classes - 1} of {self.targets} targets: there are no more classes"]
+        return targets.remarks(self.targets, classes)
 
     def stages(self, component: str, classes: int) -> list[Stage]:
-        ranks = range(1, min(self.targets, classes - 1) + 1)
-        groups = [ranks[i : i + TARGETS_TOGETHER] for i in range(0, len(ranks), TARGETS_TOGETHER)]
-        turns = [(restart, group) for restart in range(self.restarts) for group in groups]
+        turns = targets.turns(self.targets, self.restarts, classes)
         return [
             Stage(
                 component,
-                self._label(restart, group),
-                2 * self.steps * len(group),
-                self.steps * len(group),
+                turn.label(self.restarts),
+                2 * self.steps * len(turn.ranks),
+                self.steps * len(turn.ranks),
                 partial(
                     self.run_targets,
-                    part=Part(restart, number == 0, number + 1 == len(turns)),
-                    ranks=group,
+                    part=Part(turn.restart, number == 0, number + 1 == len(turns)),
+                    turn=turn,
                 ),
-                width=len(group),
+                width=len(turn.ranks),
             )
-            for number, (restart, group) in enumerate(turns)
+            for number, turn in enumerate(turns)
         ]
-
-    def _label(self, restart: int, ranks: range) -> str:
-        first, last = ranks[0], ranks[-1]
-        targets = f"target {first}" if first == last else f"targets {first}-{last}"
-        if self.restarts == 1:
-            return targets
-        return f"restart {restart + 1} of {self.restarts}, {targets}"
 
     def run_targets(
         self,
@@ -262,18 +253,16 @@ class TargetedFAB(FAB):
         draws: Draws,
         *,
         part: Part,
-        ranks: range,
+        turn: Turn,
     ) -> Tensor | None:
-        """The closest candidates (B, C, H, W) over the targets of some ranks; see `outcome`."""
-        n = len(ranks)
-        targets = likeliest_others(view.clean_logits(ids), labels)[:, ranks[0] - 1 : ranks[-1]]
-        pairs = torch.stack([labels.repeat(n), targets.T.flatten()], dim=1)
+        """The closest candidates (B, C, H, W) over the targets of a turn; see `outcome`."""
+        n, pairs = len(turn.ranks), turn.pairs(view, labels, ids)
         row_ids = ids.repeat(n)
 
         def linearise(u: Tensor, rows: Tensor) -> Plane:
             return plane_between(view, u, pairs[rows], row_ids[rows])
 
-        starts = [self.start(images, ids, threat, draws, part.restart, rank) for rank in ranks]
+        starts = [self.start(images, ids, threat, draws, part.restart, rank) for rank in turn.ranks]
         origins = torch.cat([images] * n)
         found = self.descend(
             view, linearise, torch.cat(starts), origins, pairs[:, 0], row_ids, threat

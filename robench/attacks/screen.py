@@ -1,6 +1,7 @@
 """Screen: the strongest cheap search we know; an upper bound of robust accuracy, not AutoAttack."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -8,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robench.attacks.apgd import likeliest_others
 from robench.attacks.pgd import starting_points
+from robench.attacks.targets import likeliest_others
 from robench.core.protocols import Draws, Stage, View
 from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
@@ -46,7 +47,7 @@ class Screen:
         n = min(self.targets, classes - 1)
         passes = n * self.target_steps
         return [
-            Stage(PROBE, "", self.steps + 1, self.steps, self.probe),
+            Stage(PROBE, "", self.steps, self.steps, self.probe),
             Stage(TARGETED, "", passes, passes, partial(self.towards, targets=n), width=n),
         ]
 
@@ -63,9 +64,15 @@ class Screen:
         threat: ThreatModel,
         draws: Draws,
     ) -> Tensor:
-        """Untargeted; keeps the logits (B, K) of the last iterates, which rank the targets."""
-        x = _ascend(view, margin, self.steps, images, labels, ids, threat, draws, 0)
-        view.keep("screen_logits", ids, view.logits(x, ids))
+        """Untargeted; keeps the latest logits (B, K) of each image, which rank the targets."""
+        latest = view.clean_logits(ids).clone()
+
+        def note(rows: Tensor, logits: Tensor) -> None:
+            latest[rows] = logits
+
+        starts = starting_points("uniform", images, ids, threat, draws)
+        x = _ascend(view, margin, starts, self.steps, images, labels, ids, threat, note)
+        view.keep("screen_logits", ids, latest)
         return x
 
     def towards(
@@ -81,18 +88,20 @@ class Screen:
     ) -> Tensor:
         """All targets in lockstep; the last iterates towards the nearest one."""
         nearest = likeliest_others(view.recall("screen_logits", ids), labels)[:, :targets]
-        rows = torch.cat([images] * targets)
         pairs = torch.stack([labels.repeat(targets), nearest.T.flatten()], dim=1)
+        starts = [
+            starting_points("uniform", images, ids, threat, draws, restart)
+            for restart in range(targets)
+        ]
         x = _ascend(
             view,
             margin_targeted,
+            torch.cat(starts),
             self.target_steps,
-            rows,
+            torch.cat([images] * targets),
             pairs,
             ids.repeat(targets),
             threat,
-            draws,
-            targets,
         )
         return x[: len(ids)]
 
@@ -100,29 +109,26 @@ class Screen:
 def _ascend(
     view: View,
     loss: Loss,
+    starts: Tensor,
     steps: int,
     images: Tensor,
     labels: Tensor,
     ids: Tensor,
     threat: ThreatModel,
-    draws: Draws,
-    targets: int,
+    note: Callable[[Tensor, Tensor], None] = lambda rows, logits: None,
 ) -> Tensor:
-    """Last iterates (R, C, H, W) of rows that are one image, or (target, image) pairs in turn."""
-    low, high = feasible_box(images, threat)
-    n = max(1, targets)
-    each = len(ids) // n
-    parts = [
-        starting_points("uniform", images[:each], ids[:each], threat, draws, restart)
-        for restart in range(n)
-    ]
+    """Last iterates (R, C, H, W) from starts. note: told rows (A,) and their logits (A, K)."""
+
+    def settled(z: Tensor, rows: Tensor, logits: Tensor) -> Tensor | None:
+        note(rows, logits)
+        return view.offer(ids[rows], z, logits)
+
     return signed_ascent(
         lambda z, rows: view.loss_gradient(loss, z, labels[rows], ids[rows]),
-        torch.cat(parts),
-        low,
-        high,
+        starts,
+        *feasible_box(images, threat),
         step_sizes=cosine(threat.eps, steps),
-        settled=lambda z, rows, logits: view.offer(ids[rows], z, logits),
+        settled=settled,
     )
 
 

@@ -8,8 +8,9 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from robench.attacks.apgd import APGD, TargetedAPGD, apgd_t, likeliest_others, starting_points
+from robench.attacks.apgd import APGD, TargetedAPGD, apgd_t, starting_points
 from robench.attacks.resolve import resolve_attacks
+from robench.attacks.targets import likeliest_others
 from robench.core.errors import InputError
 from robench.core.threat import ThreatModel
 from robench.numerics import losses
