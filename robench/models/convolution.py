@@ -38,17 +38,21 @@ class SearchConvolution(nn.Module):
         self, source: nn.Conv2d, *, relu: bool, dtype: torch.dtype, split: bool = False
     ) -> None:
         super().__init__()
-        weight = source.weight.detach()
-        weight = torch.cat([weight, weight], dim=1) if split else weight
-        layout = torch.channels_last
-        self.register_buffer("weight", weight.to(dtype).contiguous(memory_format=layout))
-        self.register_buffer(
-            "bias", None if source.bias is None else source.bias.detach().to(dtype)
-        )
+        self.dtype, self.split = dtype, split
+        self._packed: dict[tuple[str, Shape], Tensor] = {}
+        self.register_buffer("weight", None)
+        self.register_buffer("bias", None)
+        self.load(source.weight.detach(), None if source.bias is None else source.bias.detach())
         assert not isinstance(source.padding, str), "named paddings are not fused"
         self.stride, self.padding, self.dilation = source.stride, source.padding, source.dilation
-        self.groups, self.relu, self.split = source.groups, relu, split
-        self._packed: dict[tuple[str, Shape], Tensor] = {}
+        self.groups, self.relu = source.groups, relu
+
+    def load(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Take these weights, in the shape of the source's own."""
+        weight = torch.cat([weight, weight], dim=1) if self.split else weight
+        self.weight = weight.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        self.bias = None if bias is None else bias.to(self.dtype)
+        self._packed.clear()
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         if self.split:

@@ -11,6 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from robench.models.convolution import SearchConvolution
 
+FOLDED = "folded batch norms"
+"""Key in the graph's `meta`: name of a convolution -> name of the batch norm that went into it."""
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Linear)
 _POOL_FUNCTIONS = (F.avg_pool2d, F.adaptive_avg_pool2d, F.linear, torch.mean)
 _RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
@@ -24,7 +26,7 @@ def search_graph(frozen: nn.Module, dtype: torch.dtype) -> fx.GraphModule:
     classifier head stay in float32. Raises: whatever foreign code does when it is traced.
     """
     graph = fx.symbolic_trace(copy.deepcopy(frozen))
-    _fold_batch_norm(graph)
+    graph.meta[FOLDED] = _fold_batch_norm(graph)
     fused = _fuse(graph, dtype)
     if dtype is torch.bfloat16:
         _Casts(graph, fused).insert()
@@ -41,8 +43,9 @@ def _modules(graph: fx.GraphModule, kind: type[nn.Module]) -> dict[fx.Node, nn.M
     return {n: m for n, m in found.items() if type(m) is kind and targets.count(n.target) == 1}
 
 
-def _fold_batch_norm(graph: fx.GraphModule) -> None:
-    """Fold each batch norm that alone follows a convolution into its weights."""
+def _fold_batch_norm(graph: fx.GraphModule) -> dict[str, str]:
+    """Fold each batch norm that alone follows a convolution into its weights; see `FOLDED`."""
+    folded: dict[str, str] = {}
     convolutions = _modules(graph, nn.Conv2d)
     for node, norm in _modules(graph, nn.BatchNorm2d).items():
         source = node.args[0]
@@ -52,6 +55,8 @@ def _fold_batch_norm(graph: fx.GraphModule) -> None:
         graph.set_submodule(source.target, fuse_conv_bn_eval(convolution, norm))  # type: ignore
         node.replace_all_uses_with(source)  # type: ignore[arg-type]
         graph.graph.erase_node(node)
+        folded[str(source.target)] = str(node.target)  # type: ignore[union-attr]
+    return folded
 
 
 def _fuse(graph: fx.GraphModule, dtype: torch.dtype) -> list[fx.Node]:

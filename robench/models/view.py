@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from robench.models.gradient import loss_gradient
 from robench.models.passes import exact_float32, side_by_side
 from robench.models.prepare import SearchModel
 from robench.numerics.losses import Loss
@@ -137,16 +138,10 @@ class ModelView:
         self, loss: Loss, exact: bool, where: slice, chunk: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         n = where.stop - where.start
-        chunk = _like_network(chunk).detach().requires_grad_()
-        with torch.enable_grad():
-            output = self._search.forward(chunk)
-        z = output.detach().float()
-        if not output.requires_grad:  # nothing to differentiate: a zero gradient, and flagged so
-            return z[:n], torch.zeros_like(chunk)[:n]
-        seed = loss(z, labels)[1]
-        seed = (seed if exact else _unit_scale(seed)).to(output.dtype)
-        (gradient,) = torch.autograd.grad(output, chunk, seed, allow_unused=True)
-        return z[:n], (torch.zeros_like(chunk) if gradient is None else gradient.float())[:n]
+        z, gradient = loss_gradient(
+            self._search.forward, loss, _like_network(chunk), labels, exact=exact
+        )
+        return z[:n], gradient[:n]
 
     def _note_zero_gradients(self, places: Tensor, gradient: Tensor) -> None:
         """Images whose first gradient is zero or not finite: an ascent goes nowhere from there."""
@@ -163,12 +158,6 @@ class ModelView:
 def count(counter: Tensor, places: Tensor) -> None:
     """Add one at each of `places` (B,), at a place that is there twice twice."""
     counter.index_add_(0, places, torch.ones_like(places, dtype=counter.dtype))
-
-
-def _unit_scale(gradient: Tensor) -> Tensor:
-    """Rows scaled by a power of two to a largest magnitude in [0.5, 1): bits and signs stay."""
-    largest = gradient.abs().amax(dim=1, keepdim=True)
-    return torch.ldexp(gradient, -torch.frexp(largest).exponent)
 
 
 class _CountingModule(nn.Module):
