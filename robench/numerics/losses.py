@@ -160,6 +160,19 @@ def _minus_quotient(
     return values, -(difference + values[:, None] * change) / scale[:, None]
 
 
+def kl_divergence(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(target || softmax(logits)), for inner maximisations: one that takes no labels.
+
+    targets: (B, K) log-probabilities, any dtype. Gradient softmax(logits) - target, in float64: 0
+    where the two are equal, so a search must not start there.
+    Source: Zhang et al. 2019 (TRADES), Algorithm 1.
+    """
+    log_target, log_p = targets.double(), F.log_softmax(logits.double(), dim=1)
+    target = log_target.exp()
+    values = (target * (log_target - log_p)).sum(dim=1)
+    return values.to(logits.dtype), (log_p.exp() - target).to(logits.dtype)
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "cross_entropy_float32": cross_entropy_float32,

@@ -18,7 +18,17 @@ _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _MASK = 0xFFFFFFFF
 _ROUNDS = 10
 
-PURPOSES = {"start": 0, "direction": 1, "probe": 2, "window": 3, "sign": 4}
+PURPOSES = {
+    "start": 0,
+    "direction": 1,
+    "probe": 2,
+    "window": 3,
+    "sign": 4,
+    "order": 5,
+    "crop": 6,
+    "flip": 7,
+    "split": 8,
+}
 """What a draw is for; the number is part of the counter, so it never changes."""
 
 
@@ -101,3 +111,43 @@ class ImageDraws:
         radius = (-2 * ((words[:, :count] + 1) * 2.0**-32).log()).sqrt()
         angle = 2 * math.pi * words[:, count:] * 2.0**-32
         return (radius * angle.cos()).float().reshape(-1, *shape)
+
+
+@dataclass(frozen=True)
+class BatchDraws:
+    """The draws of a training epoch: a function of (seed, purpose, epoch, image id, element).
+
+    No state, and no work per image in Python. seed: any integer; epoch: counted from 1.
+    """
+
+    seed: int
+    epoch: int = 0
+
+    def words(self, ids: Tensor, count: int, *, purpose: str) -> Tensor:
+        """(B, count) int64 words in [0, 2^32), row by row for the images `ids` (B,) int64."""
+        blocks = torch.arange(math.ceil(count / 4), device=ids.device)
+        digest = hashlib.sha256(f"training/{self.seed}".encode()).digest()
+        key = int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+        words = philox((blocks, ids[:, None], PURPOSES[purpose], self.epoch), key)
+        return words.flatten(1)[:, :count]
+
+    def uniform(
+        self, ids: Tensor, shape: Sequence[int], low: float, high: float, *, purpose: str
+    ) -> Tensor:
+        """(B, *shape) float32, uniform in [low, high)."""
+        unit = (self.words(ids, math.prod(shape), purpose=purpose) >> 8).float() * 2.0**-24
+        return (low + (high - low) * unit).reshape(-1, *shape)
+
+    def normal(self, ids: Tensor, shape: Sequence[int], *, purpose: str) -> Tensor:
+        """(B, *shape) float32 standard normal; one word a number, both of Box and Muller's pair."""
+        count = math.prod(shape)
+        half = math.ceil(count / 2)
+        words = self.words(ids, 2 * half, purpose=purpose)
+        radius = (-2 * ((words[:, :half] + 1).float() * 2.0**-32).log()).sqrt()
+        angle = (2 * math.pi * 2.0**-32) * words[:, half:].float()
+        pair = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+        return pair[:, :count].reshape(-1, *shape)
+
+    def integers(self, ids: Tensor, count: int, bound: int, *, purpose: str) -> Tensor:
+        """(B, count) int64 in [0, bound): the high bits of word x bound; bias below bound/2^32."""
+        return (self.words(ids, count, purpose=purpose) * bound) >> 32

@@ -184,3 +184,47 @@ def test_dlr_needs_its_classes() -> None:
 def test_names_take_one_label() -> None:
     assert "dlr" in losses.LOSSES
     assert not [name for name in losses.LOSSES if name.endswith("targeted")]
+
+
+def test_kl_divergence_by_hand() -> None:
+    """KL((3/4, 1/4) || (1/2, 1/2)) = ln 2 - H(1/4); the gradient is the difference."""
+    values, gradient = losses.kl_divergence(
+        torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[0.75, 0.25]]).double().log()
+    )
+    assert values.item() == pytest.approx(0.130812, abs=1e-6)
+    torch.testing.assert_close(gradient, torch.tensor([[-0.25, 0.25]], dtype=torch.float64))
+
+
+def test_kl_divergence_against_autograd() -> None:
+    torch.manual_seed(4)
+    logits, targets = torch.randn(40, 6), F.log_softmax(3 * torch.randn(40, 6), 1)
+    z = logits.double().requires_grad_()
+    expected = F.kl_div(F.log_softmax(z, 1), targets.double(), reduction="none", log_target=True)
+    (slope,) = torch.autograd.grad(expected.sum(), z)
+    values, gradient = losses.kl_divergence(logits, targets)
+    assert values.dtype == gradient.dtype == torch.float32
+    torch.testing.assert_close(values, expected.sum(1).detach().float())
+    torch.testing.assert_close(gradient, slope.float())
+
+
+def test_kl_divergence_vanishes_at_its_target() -> None:
+    """T12: sign() of rounding would be a full step, so float64 targets leave no rounding at all."""
+    torch.manual_seed(5)
+    logits = 8 * torch.randn(100, 10)
+    values, gradient = losses.kl_divergence(logits, F.log_softmax(logits.double(), 1))
+    assert not values.any()
+    assert not gradient.any()
+    rounded_values, rounded = losses.kl_divergence(logits, F.log_softmax(logits, 1))
+    assert rounded_values.abs().max() < 1e-6
+    assert 0 < rounded.abs().max() < 1e-6
+
+
+def test_kl_divergence_stands_saturated_targets() -> None:
+    targets = F.log_softmax(torch.tensor([[1e4, 0.0, 0.0]]), 1)
+    values, gradient = losses.kl_divergence(torch.tensor([[0.0, 1e4, 0.0]]), targets)
+    assert values.tolist() == [1e4]
+    assert gradient.tolist() == [[-1.0, 1.0, 0.0]]
+
+
+def test_names_take_labels_and_a_divergence_does_not() -> None:
+    assert "kl_divergence" not in losses.LOSSES
