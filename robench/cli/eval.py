@@ -148,6 +148,8 @@ def _evaluate(
 
     def on_estimate(cost: Estimate) -> None:
         tasks.clear()
+        for note in cost.notes:
+            console.print(note, markup=False, highlight=False)
         console.print(
             f"{cost.defense}: {cost.images} images, at most {cost.forward_passes:,} forward and "
             f"{cost.backward_passes:,} backward passes, about {_duration(cost.seconds)}"

@@ -19,6 +19,11 @@ def data_folder() -> Path:
     return home() / "data"
 
 
+def runs_folder() -> Path:
+    """Where `robench train` leaves its runs, and references find their checkpoints."""
+    return home() / "runs"
+
+
 def records_folder() -> Path:
     """Where `robench eval` writes records unless told otherwise."""
     return home() / "records"

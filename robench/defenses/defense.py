@@ -39,6 +39,8 @@ class Defense:
     """Hex SHA-256 of weights, code and normalisation: `robench.defenses.fingerprint`."""
     dataset: str | None = None
     """What it was trained for, where that is known."""
+    class_order: str | None = None
+    """Digest of its class names in the order of its logits, where that is known."""
     eps: float | None = None
     """Radius it was trained for, pixel units of [0, 1]."""
     norm: Norm | None = None

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from torch import nn
 
 from robench.core.errors import InputError
@@ -12,6 +14,7 @@ from robench.defenses.defense import Defense, foreign
 from robench.defenses.schemes import SCHEMES
 from robench.defenses.schemes.module import from_module
 from robench.defenses.settings import Entry, Settings, Shape, configured, given
+from robench.defenses.trained import find, is_name, passed_over, survey
 from robench.models.weights import SUFFIXES
 
 
@@ -28,9 +31,11 @@ def load_defense(
     """The defense that `ref` names, in evaluation mode, float32, on the device where it was made.
 
     ref: a name (of `robench.toml` in the current folder, then of the table), a checkpoint file,
-    `scheme:text`, or a network, which is used as it is. The options go before what `robench.toml`,
-    the checkpoint's metadata and its shapes say. input_shape: of one image; foreign networks are
-    tried on it where the number of classes is not given.
+    `scheme:text`, a training method with or without `[dataset=...,student=...,width=...]`, or a
+    network, which is used as it is. The options go before what `robench.toml`, the checkpoint's
+    metadata and its shapes say; of a method's checkpoints they say which one is meant.
+    input_shape: of one image; foreign networks are tried on it where the number of classes is not
+    given.
 
     Raises: InputError for a reference that names nothing, or something that cannot be used.
     """
@@ -40,6 +45,29 @@ def load_defense(
     if isinstance(ref, str):
         return replace(_resolve(ref.strip(), settings, input_shape, ()), ref=ref.strip())
     return from_module(ref, settings, input_shape, f"the given {type(ref).__name__}")
+
+
+def load_for(dataset: str | None, ref: str | nn.Module, **options: Any) -> Defense:
+    """The defense that is to be used on a data set (its base name; None: not known yet).
+
+    The data set says which of a method's checkpoints is meant. Others say themselves what they were
+    trained for; where a file does not, the data set stands in: some families normalise inside, by
+    data set. options: of `load_defense`, but `dataset`. Raises: as `load_defense`.
+    """
+    found = load_defense(ref, dataset=dataset if names_method(ref) else None, **options)
+    if dataset is not None and found.dataset is None and found.scheme == "file":
+        return load_defense(ref, dataset=dataset, **options)
+    return found
+
+
+def names_method(ref: str | nn.Module) -> bool:
+    """Whether trained checkpoints answer to `ref`: then `dataset=` says which one is meant."""
+    return (
+        isinstance(ref, str)
+        and is_name(ref.strip())
+        and ref.strip() not in [*configured(Path.cwd()), *DEFENSES.names()]
+        and not _is_file(ref.strip())
+    )
 
 
 def _resolve(ref: str, settings: Settings, input_shape: Shape, path: tuple[str, ...]) -> Defense:
@@ -56,6 +84,11 @@ def _resolve(ref: str, settings: Settings, input_shape: Shape, path: tuple[str, 
         return _registered(ref, settings, input_shape, path)
     if _is_file(ref):
         return _load("file", ref, settings, input_shape)
+    trained = _trained(ref, settings, input_shape)
+    if trained is not None:
+        return trained
+    if _is_folder(ref):  # asked last: a folder for a method's results does not hide the method
+        return _load("file", ref, settings, input_shape)  # says what it is
     raise InputError(_unknown(ref, list(entries)))
 
 
@@ -77,16 +110,40 @@ def _registered(
     return replace(from_module(what, settings, input_shape, name), name=name, ref=name)
 
 
+def _trained(ref: str, settings: Settings, input_shape: Shape) -> Defense | None:
+    """What the method's checkpoint holds; the note says which file that was."""
+    found = find(ref, settings)
+    if found is None:
+        return None
+    chosen, damaged = found
+    # The options chose it: of what it was trained for, its metadata tell.
+    settings = msgspec.structs.replace(settings, dataset=None)
+    defense = _load("file", str(chosen.path), settings, input_shape)
+    sha256 = (defense.source or {}).get("sha256", "")[:12]
+    parts = (chosen.shown, f"run {chosen.run}" if chosen.run else "", f"sha256 {sha256}")
+    note = f"{chosen.method}: {', '.join(filter(None, parts))}"
+    notes = tuple(filter(None, (*defense.notes, note, damaged)))
+    return replace(defense, name=chosen.method, ref=ref, notes=notes)
+
+
 def _load(scheme: str, text: str, settings: Settings, input_shape: Shape) -> Defense:
     defense: Defense = SCHEMES.load(scheme)(text, settings, input_shape)
     return defense
 
 
 def _is_file(ref: str) -> bool:
-    """An existing path, or a name that can only be meant as one."""
+    """An existing path that is no folder, or a name that can only be meant as a file."""
     try:
-        return bool(ref) and (ref.endswith(SUFFIXES) or Path(ref).expanduser().exists())
+        path = Path(ref).expanduser()
+        return ref.endswith(SUFFIXES) or (path.exists() and not path.is_dir())
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, an unknown home
+        return False
+
+
+def _is_folder(ref: str) -> bool:
+    try:
+        return bool(ref) and Path(ref).expanduser().is_dir()
+    except (OSError, ValueError, RuntimeError):
         return False
 
 
@@ -96,8 +153,13 @@ def _unknown(ref: str, names: list[str]) -> str:
         return f"unknown scheme {scheme!r} in {ref!r}: expected {', '.join(SCHEMES.names())}"
     if "/" in ref or "\\" in ref:
         return f"{ref} does not exist: expected a checkpoint file"
-    hint = did_you_mean(ref, [*names, *DEFENSES.names()]) or ":"
+    name, known = ref.partition("[")[0].strip(), [*names, *DEFENSES.names()]
+    if name in known:
+        return f"defense {name!r} takes no arguments: expected {name}, not {ref}"
+    methods, damaged = survey()
+    hint = did_you_mean(name, [*known, *methods]) or ":"
     return (
-        f"unknown defense {ref!r}{hint} expected a name (robench list defenses), "
-        "a checkpoint file, or python:package.module:function"
+        f"unknown defense {ref!r}{hint} expected a name (robench list defenses), a method that was "
+        "trained (robench list methods; robench train METHOD), a checkpoint file, or "
+        f"python:package.module:function{passed_over(damaged, '; ')}"
     )

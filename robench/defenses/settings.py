@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A listed normalisation or MEAN/STD."""
     dataset: str | None = None
     """What the defense was trained for."""
+    class_order: str | None = None
+    """Digest of the ordered class names: `robench.data.class_names.class_order`."""
     eps: str | float | None = None
     """Radius it was trained for, as 8/255 or in pixel units."""
     norm: Norm | None = None

@@ -12,7 +12,7 @@ from robench.evaluation.target import Target
 class Estimate:
     """An upper bound: early exits and clean-wrong images only make it less.
 
-    seconds: on this device, at the measured speed of this defense.
+    seconds: on this device, at the measured speed of this defense. notes: what loading it found.
     """
 
     defense: str
@@ -20,6 +20,7 @@ class Estimate:
     forward_passes: int
     backward_passes: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def estimate(target: Target, jobs: Sequence[Job], shard: Shard | None) -> Estimate:
@@ -35,4 +36,5 @@ def estimate(target: Target, jobs: Sequence[Job], shard: Shard | None) -> Estima
     one = target.pass_seconds
     # Float32 verification takes about as long as one gradient pass of the search copy.
     seconds = n * (one.of(forward, backward) + checks * one.gradient)
-    return Estimate(target.defense.name, n, n * (forward + checks), n * backward, seconds)
+    passes = n * (forward + checks), n * backward
+    return Estimate(target.defense.name, n, *passes, seconds, target.defense.notes)

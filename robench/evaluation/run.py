@@ -17,7 +17,7 @@ from robench.data.evalset import EvalSet
 from robench.data.open import base_name, load_evalset
 from robench.defenses.check import normalization_warning
 from robench.defenses.defense import Defense, foreign
-from robench.defenses.reference import load_defense
+from robench.defenses.reference import load_for
 from robench.evaluation.engine import Job, Sitting, check_job, draft_record, measure
 from robench.evaluation.estimate import Estimate, estimate
 from robench.evaluation.pace import Report
@@ -199,22 +199,16 @@ def _load(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet]
     if images is None and options.dataset is not None:
         images = load_evalset(options.dataset)  # type: ignore[arg-type]
 
-    def load(dataset: str | None) -> Defense:
-        return load_defense(
-            defense,
-            arch=options.arch,
-            width=options.width,
-            num_classes=images.num_classes if images else None,
-            normalize=options.normalize,
-            dataset=dataset,
-            input_shape=images.images.shape[1:] if images else (3, 32, 32),
-        )
-
-    found = load(None)
     named = options.dataset if isinstance(options.dataset, str) else None
-    if named is not None and found.dataset is None and found.scheme == "file":
-        # Some families normalise inside, by data set: what it is scored on is the best guess.
-        found = load(base_name(named))
+    found = load_for(
+        None if named is None else base_name(named),
+        defense,
+        arch=options.arch,
+        width=options.width,
+        num_classes=images.num_classes if images else None,
+        normalize=options.normalize,
+        input_shape=images.images.shape[1:] if images else (3, 32, 32),
+    )
     if images is None:
         if found.dataset is None:
             raise InputError(

@@ -1,5 +1,6 @@
 """A checkpoint file: architecture from settings, else from its metadata, else from its shapes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from robench.core.errors import InputError
@@ -49,11 +50,12 @@ def load(text: str, settings: Settings, input_shape: Shape) -> Defense:
         normalization=normalization.text,
         fingerprint=fingerprint(network, code, normalization.text),
         dataset=settings.dataset,
+        class_order=settings.class_order,
         eps=settings.radius,
         norm=settings.norm,
         source={"path": str(path), "sha256": checkpoint.sha256},
         key_rules=(*checkpoint.rules, *cleaned.rules, *rules),
-        notes=notes,
+        notes=(*notes, *_said(checkpoint.metadata)),
     )
 
 
@@ -84,6 +86,13 @@ def _normalization(
         note = f"normalisation of {settings.dataset}: published {architecture} has it inside"
         return LISTED[settings.dataset], (note,)
     return LISTED["none"], ()
+
+
+def _said(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """What a reader of any result must know of how the checkpoint came about."""
+    label, selection = metadata.get("label", ""), metadata.get("selection", "")
+    by_test = "best epoch chosen on test images" if selection == "test" else ""
+    return tuple(filter(None, (label, by_test)))
 
 
 def _name(path: Path) -> str:
