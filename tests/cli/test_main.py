@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from robench.core.record import read_record
+from robench.core.record import Record, read_record
 from tests.scored import comparable
 
 ROOT = Path(__file__).parents[2]
@@ -97,9 +98,9 @@ def test_a_failed_attack_is_exit_code_3_and_the_others_are_printed(tmp_path: Pat
 SLOW = [*SMALL, "--attacks", "pgd_sat[steps=200]", "--n", "96", "--batch-size", "8", "--json"]
 
 
-def _started(folder: Path, *, after: float = 0.0) -> subprocess.Popen[str]:
+def _started(folder: Path, arguments: list[str], *, after: float = 0.0) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        command("eval", *SLOW, "--out", folder),
+        command(*arguments, "--out", folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -113,7 +114,7 @@ def _started(folder: Path, *, after: float = 0.0) -> subprocess.Popen[str]:
 def test_interruption_is_130_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = _started(tmp_path / "cut", after=6)
+    process = _started(tmp_path / "cut", ["eval", *SLOW], after=6)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     if process.returncode != 0:  # a fast machine may have finished
@@ -125,19 +126,33 @@ def test_interruption_is_130_and_the_same_command_goes_on(
     assert comparable(read_record(cut)) == comparable(read_record(whole))
 
 
-@pytest.mark.slow
-def test_sigkill_at_random_moments_loses_nothing(tmp_path: Path) -> None:
-    import random
-
-    moments = random.Random(0)
-    for _ in range(5):
-        process = _started(tmp_path / "cut", after=moments.uniform(3, 12))
+def _killed_and_whole(folder: Path, command: list[str], kills: list[float]) -> list[Record]:
+    """Records of the command killed after so many seconds and run again, and of one in peace."""
+    for after in kills:
+        process = _started(folder / "cut", command, after=after)
         process.kill()
         process.communicate()
-    for folder in ("cut", "whole"):
-        assert robench("eval", *SLOW, "--out", tmp_path / folder).returncode == 0
-    cut, whole = (next((tmp_path / f).rglob("*.json")) for f in ("cut", "whole"))
-    assert comparable(read_record(cut)) == comparable(read_record(whole))
+    for name in ("cut", "whole"):
+        assert robench(*command, "--out", folder / name).returncode == 0
+    return [read_record(next((folder / name).rglob("*.json"))) for name in ("cut", "whole")]
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_loses_nothing(tmp_path: Path) -> None:
+    kills = [random.Random(0).uniform(3, 12) for _ in range(5)]
+    cut, whole = _killed_and_whole(tmp_path, ["eval", *SLOW], kills)
+    assert comparable(cut) == comparable(whole)
+
+
+@pytest.mark.slow
+def test_autoattack_of_the_robust_network_killed_three_times_is_the_same(tmp_path: Path) -> None:
+    """Product promise 3 on the longest search that there is; about ten minutes on two cores."""
+    defense = ["--defense", "fast-at-resnet18-w32", "--dataset", "cifar10-sample", "--n", "64"]
+    moments = random.Random()
+    kills = [moments.uniform(15, 100) for _ in range(3)]
+    cut, whole = _killed_and_whole(tmp_path, ["eval", *defense, "--attacks", "autoattack"], kills)
+    assert comparable(cut) == comparable(whole), f"killed after {kills}"
+    assert cut.cost.sittings > 1 and whole.status == "done"
 
 
 def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
