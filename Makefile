@@ -6,7 +6,7 @@ RUN := $(BIN)/python -m robench
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench bench-autoattack boards boards-check boards-measure
+.PHONY: help setup demo test test-slow check bench bench-autoattack bench-train boards boards-check boards-measure
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -41,6 +41,9 @@ bench: $(STAMP)  ## time PGD against foolbox and torchattacks on the same model 
 
 bench-autoattack: $(STAMP)  ## time AutoAttack against its authors' code (hours on a CPU; resumes)
 	$(BIN)/python -m benchmarks.autoattack $(BENCH_OPTIONS)
+
+bench-train: $(STAMP)  ## time a training step against RSLAD's (BENCH_OPTIONS="--peer FOLDER", its checkout)
+	$(BIN)/python -m benchmarks.train_step $(BENCH_OPTIONS)
 
 boards: $(STAMP)  ## regenerate everything under leaderboards/ from the records
 	$(RUN) leaderboard --records leaderboards/records --format md --out leaderboards/README.md
