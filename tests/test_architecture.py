@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "attacks": {"core", "numerics"},
     "defenses": {"core", "models"},
     "evaluation": {"core", "numerics", "data", "models", "defenses", "attacks"},
+    "training": {"core", "numerics", "data", "models", "defenses", "evaluation"},
     "cli": {"core"},
 }
 THIRD_PARTY = {

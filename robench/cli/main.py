@@ -9,8 +9,11 @@ import typer
 from robench.cli.data import app as data_app
 from robench.cli.doctor import doctor
 from robench.cli.eval import evaluate_command
+from robench.cli.export import export
+from robench.cli.history import history
 from robench.cli.leaderboard import leaderboard
 from robench.cli.listing import list_things
+from robench.cli.train import train_command
 from robench.cli.verify import verify
 from robench.core.errors import InputError, RobenchError
 
@@ -25,8 +28,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("eval")(evaluate_command)
+app.command("train")(train_command)
+app.command("history")(history)
 app.command("leaderboard")(leaderboard)
 app.command("verify")(verify)
+app.command("export")(export)
 app.command("list")(list_things)
 app.add_typer(data_app, name="data")
 app.command("doctor")(doctor)
@@ -44,7 +50,7 @@ def main() -> None:
     except typer.TyperException as error:  # a usage error: unknown option, missing value
         code = _say(error.format_message(), InputError.exit_code)
     if code == INTERRUPTED:  # Typer turns Ctrl-C inside a command into this code
-        _say("interrupted: what is judged is kept, the same command goes on", INTERRUPTED)
+        _say("interrupted: what is done is kept, the same command goes on", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,0 +1,55 @@
+"""Training methods by name. Listing imports no torch. A new method is one file and one line."""
+
+from robench.core.table import Table
+
+METHODS = Table(
+    kind="method",
+    lines={
+        "natural": (
+            "robench.training.methods.natural:natural",
+            (),
+            "cross-entropy on clean images: no defense, trains clean teachers",
+        ),
+        "sat": (
+            "robench.training.methods.sat:sat",
+            (),
+            "adversarial training on cross-entropy (Madry et al. 2018)",
+        ),
+        "fast-at": (
+            "robench.training.methods.fast_at:fast_at",
+            (),
+            "one noisy step instead of many (N-FGSM, de Jorge et al. 2022)",
+        ),
+        "trades": (
+            "robench.training.methods.trades:trades",
+            (),
+            "cross-entropy on clean images plus lambda KL to adversarial ones (Zhang et al. 2019)",
+        ),
+        "rslad": (
+            "robench.training.methods.rslad:rslad",
+            (),
+            "distils one robust teacher's soft labels on both kinds of images (Zi et al. 2021)",
+        ),
+        "mtard-baseline": (
+            "robench.training.methods.bmtard:mtard_baseline",
+            (),
+            "two teachers, clean and robust, with constant weights and temperatures",
+        ),
+        "mtard-ebb": (
+            "robench.training.methods.bmtard:mtard_ebb",
+            (),
+            "mtard-baseline with temperatures that balance the teachers' entropies",
+        ),
+        "mtard": (
+            "robench.training.methods.bmtard:mtard",
+            (),
+            "mtard-baseline with weights that balance the relative losses (Zhao et al. 2022)",
+        ),
+        "bmtard": (
+            "robench.training.methods.bmtard:bmtard",
+            (),
+            "two teachers, balanced in entropy and in loss (Zhao et al. 2023)",
+        ),
+    },
+    entry_point_group="robench.methods",
+)

@@ -1,0 +1,159 @@
+"""The one training loop: a step of any method, and the epochs around it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from robench.numerics.losses import Loss
+from robench.numerics.random import BatchDraws
+from robench.training.checkpoint import check_finite
+from robench.training.images import TrainingImages
+from robench.training.inner import Crafter, bounds, starting_points
+from robench.training.method import Method, Network
+from robench.training.ranks import Ranks
+from robench.training.recipe import Inner, Recipe
+from robench.training.schedule import Schedule
+from robench.training.student import TrainingForward
+
+
+@dataclass
+class TrainingStep:
+    """What `training.method.Step` promises to a method, on this rank's piece of a batch."""
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    teachers: Mapping[str, Network]
+    inner: Inner
+    draws: BatchDraws
+    forward: TrainingForward
+    crafter: Crafter
+    accuracy: dict[str, Tensor] = field(default_factory=dict)
+    """Of the student in training mode, for the history."""
+    _answers: dict[str, Tensor] = field(default_factory=dict)
+
+    def student(self, x: Tensor) -> Tensor:
+        """See `Step.student`."""
+        logits = self.forward(x)
+        which = "train_clean" if x is self.images else "train_adversarial"
+        self.accuracy[which] = (logits.detach().argmax(dim=1) == self.labels).float().mean()
+        return logits
+
+    def teacher_logits(self, role: str) -> Tensor:
+        """See `Step.teacher_logits`."""
+        if role not in self._answers:
+            self._answers[role] = self.teachers[role](self.images)
+        return self._answers[role]
+
+    def frozen_student(self, x: Tensor) -> Tensor:
+        """See `Step.frozen_student`."""
+        return self.crafter.logits(x)
+
+    def ascend(
+        self,
+        loss: Loss,
+        targets: Tensor,
+        *,
+        start: Tensor | None = None,
+        within_ball: bool = True,
+        step_sizes: Sequence[float] | None = None,
+    ) -> Tensor:
+        """See `Step.ascend`."""
+        if start is None:
+            start = starting_points(self.inner, self.images, self.ids, self.draws)
+        sizes = [self.inner.step] * self.inner.steps if step_sizes is None else step_sizes
+        low, high = bounds(self.inner, self.images, within_ball)
+        return self.crafter.ascend(loss, targets, start, low, high, sizes)
+
+
+class Trainer:
+    """Student, optimizer and method of a run; one call of `step` is one step.
+
+    network: the student, on the device. precision: "fp32" or "bf16". The engine alone moves
+    weights; the method says how.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: nn.Module,
+        method: Method,
+        teachers: Mapping[str, Network],
+        images: TrainingImages,
+        precision: str,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.recipe, self.method, self.teachers, self.images = recipe, method, teachers, images
+        self.ranks = ranks or Ranks()
+        self.network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.forward = TrainingForward(self.network, precision)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.crafter = Crafter(self.network, self.forward, recipe.inner.craft_mode, dtype)
+        self.steps = -(-len(images) // recipe.batch_size)
+        self.schedule = Schedule(recipe.optimizer, recipe.epochs, self.steps)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=recipe.optimizer.lr,
+            momentum=recipe.optimizer.momentum,
+            weight_decay=recipe.optimizer.weight_decay,
+            nesterov=recipe.optimizer.nesterov,
+        )
+
+    def batches(self, epoch: int) -> list[Tensor]:
+        """Rows of every batch of an epoch, in order; the last one may be smaller."""
+        draws = BatchDraws(self.recipe.seed, epoch)
+        return list(torch.split(self.images.order(draws), self.recipe.batch_size))
+
+    def step(self, rows: Tensor, epoch: int, number: int) -> dict[str, float]:
+        """One step on a batch; what the history averages. epoch, number: counted from 1.
+
+        Raises: RunError for a loss that is not finite; weights are then those before the step.
+        """
+        own = self.ranks.share(rows)
+        share = len(own) / len(rows)
+        step = self._prepared(own, epoch)
+        terms = self.method.outer(step, self.method.inner(step))
+        losses = {name: loss.item() for name, loss in terms.losses.items()}
+        measures = {name: value.item() for name, value in terms.measures.items()}
+        values = self.ranks.mean({**losses, **measures}, share)
+        check_finite(values, epoch, number)
+        weights = self.method.weigh(values)
+        parts = [weights[name] * loss for name, loss in terms.losses.items()]
+        self._descend(parts, share, self.schedule.rate(epoch, number))
+        accuracy = {name: value.item() for name, value in step.accuracy.items()}
+        return {
+            "loss": sum(weights[name] * values[name] for name in losses),
+            **{f"loss_{name}": values[name] for name in losses},
+            **{name: values[name] for name in measures},
+            **self.method.readings(values),
+            **self.ranks.mean(accuracy, share),
+        }
+
+    def end_epoch(self, epoch: int) -> None:
+        """Milestones are passed here, for the method's own rates."""
+        for _ in range(self.schedule.milestones_at(epoch)):
+            self.method.decay(self.recipe.optimizer.decay)
+
+    def _prepared(self, own: Tensor, epoch: int) -> TrainingStep:
+        draws = BatchDraws(self.recipe.seed, epoch)
+        self.crafter.moved()
+        return TrainingStep(
+            images=self.images.batch(own, draws, augment=self.recipe.augment),
+            labels=self.images.labels[own],
+            ids=self.images.ids[own],
+            teachers=self.teachers,
+            inner=self.recipe.inner,
+            draws=draws,
+            forward=self.forward,
+            crafter=self.crafter,
+        )
+
+    def _descend(self, parts: Sequence[Tensor], share: float, rate: float) -> None:
+        self.optimizer.zero_grad()
+        torch.stack(list(parts)).sum().backward()  # type: ignore[no-untyped-call]
+        self.ranks.mean_gradients(self.network.parameters(), share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()

@@ -1,0 +1,80 @@
+"""Several devices as one: what every rank must agree on. Started by torchrun.
+
+A batch is cut into one piece a rank; losses, measures and gradients are means over all of it, so
+what a method decides is the same everywhere. Batch norm keeps the statistics of a rank's own piece,
+as in the published code; rank 0's are the ones that are scored and kept.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from robench.core.errors import RunError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among `count`; one process alone talks to nobody."""
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def joined(cls, device: torch.device) -> "Ranks":
+        """The ranks that torchrun started, or this process alone."""
+        if "WORLD_SIZE" not in os.environ:
+            return cls()
+        if not dist.is_initialized():
+            # gloo carries the plain numbers, nccl the gradients.
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    def share(self, rows: Tensor) -> Tensor:
+        """This rank's piece of a batch, in order."""
+        return rows.tensor_split(self.count)[self.rank]
+
+    def mean(self, values: Mapping[str, float], share: float) -> dict[str, float]:
+        """Means over the whole batch; share: this rank's fraction of it."""
+        if self.count == 1:
+            return dict(values)
+        total = torch.tensor([share * value for value in values.values()], dtype=torch.float64)
+        dist.all_reduce(total)
+        return dict(zip(values, total.tolist(), strict=True))
+
+    def mean_gradients(self, parameters: Iterable[nn.Parameter], share: float) -> None:
+        """Replace every gradient by its mean over the whole batch."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.count == 1:
+            return
+        flat = torch.cat([gradient.flatten() for gradient in gradients]) * share
+        dist.all_reduce(flat)
+        pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, piece in zip(gradients, pieces, strict=True):
+            gradient.copy_(piece.view_as(gradient))
+
+    def share_buffers(self, network: nn.Module) -> None:
+        """Every rank takes rank 0's running statistics."""
+        if self.count > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
+    def any(self, asked: bool) -> bool:
+        """Whether any rank says yes."""
+        if self.count == 1:
+            return asked
+        votes = torch.tensor([float(asked)])
+        dist.all_reduce(votes)
+        return bool(votes.item())
+
+    def check_equal(self, what: str, values: Mapping[str, object]) -> None:
+        """Raises: RunError when the ranks do not hold the same values, bit for bit."""
+        if self.count == 1:
+            return
+        held: list[object] = [None] * self.count
+        dist.all_gather_object(held, dict(values))
+        if any(other != held[0] for other in held):
+            raise RunError(f"{what} differs between devices: {held}; this is a fault of robench")
