@@ -1,5 +1,6 @@
 """`robench train`: from a method's name to a checkpoint that `robench eval` finds by that name."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,8 @@ def train_command(
         trained = train_recipe(
             resolved, out=out, device=device, test=test_images(resolved), watcher=watcher
         )
-    _print(trained, as_json)
+    if os.environ.get("RANK", "0") == "0":  # of several devices, one speaks
+        _print(trained, as_json)
 
 
 @contextmanager

@@ -20,7 +20,13 @@ from robench.evaluation.pace import Pace, Report
 from robench.evaluation.standing import Standing
 from robench.evaluation.store import RecordFile, Shard, united_components
 from robench.evaluation.target import Target
-from robench.models.passes import device_kind, exact_float32, hardware, passes_at_once
+from robench.models.passes import (
+    device_kind,
+    exact_float32,
+    hardware,
+    out_of_memory,
+    passes_at_once,
+)
 
 BLOCK_SECONDS = 55.0
 """A block of images in flight is sized to take at most about this long; larger ones fill passes."""
@@ -220,7 +226,7 @@ class _Run:
         try:
             self._attack(number, places)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             self._halve(error)
         finally:
@@ -348,13 +354,6 @@ _MIXED = Flag(
 )
 _LASTING = ("modified_input", "pass_shape_halved", "defense_changed")
 """Flags of what happened in a sitting: they stay when the record is resumed."""
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error)  # the CPU allocator raises a plain RuntimeError
-    return "can't allocate memory" in text or "not enough memory" in text
 
 
 def check_job(job: Job) -> str | None:

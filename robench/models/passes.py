@@ -117,3 +117,11 @@ def exact_float32() -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(matmul)
         cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether what was raised says that the device's or the machine's memory is full."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)  # the CPU allocator raises a plain RuntimeError
+    return "can't allocate memory" in text or "not enough memory" in text

@@ -11,7 +11,7 @@ from robench.numerics.random import BatchDraws
 from robench.training.checkpoint import check_finite
 from robench.training.images import TrainingImages
 from robench.training.inner import Crafter, bounds, starting_points
-from robench.training.method import Method, Network
+from robench.training.method import Method, Network, Watch
 from robench.training.ranks import Ranks
 from robench.training.recipe import Inner, Recipe
 from robench.training.schedule import Schedule
@@ -28,6 +28,7 @@ class TrainingStep:
     teachers: Mapping[str, Network]
     inner: Inner
     draws: BatchDraws
+    epoch: int
     forward: TrainingForward
     crafter: Crafter
     accuracy: dict[str, Tensor] = field(default_factory=dict)
@@ -59,13 +60,14 @@ class TrainingStep:
         start: Tensor | None = None,
         within_ball: bool = True,
         step_sizes: Sequence[float] | None = None,
+        watch: Watch | None = None,
     ) -> Tensor:
         """See `Step.ascend`."""
         if start is None:
             start = starting_points(self.inner, self.images, self.ids, self.draws)
         sizes = [self.inner.step] * self.inner.steps if step_sizes is None else step_sizes
         low, high = bounds(self.inner, self.images, within_ball)
-        return self.crafter.ascend(loss, targets, start, low, high, sizes)
+        return self.crafter.ascend(loss, targets, start, low, high, sizes, watch)
 
 
 class Trainer:
@@ -132,9 +134,12 @@ class Trainer:
         }
 
     def end_epoch(self, epoch: int) -> None:
-        """Milestones are passed here, for the method's own rates."""
+        """Milestones first, for the method's own rates; then what the epoch has gathered."""
         for _ in range(self.schedule.milestones_at(epoch)):
             self.method.decay(self.recipe.optimizer.decay)
+        for name in self.method.gathered:
+            setattr(self.method, name, self.ranks.sum(getattr(self.method, name)))
+        self.method.end_epoch()
 
     def _prepared(self, own: Tensor, epoch: int) -> TrainingStep:
         draws = BatchDraws(self.recipe.seed, epoch)
@@ -146,6 +151,7 @@ class Trainer:
             teachers=self.teachers,
             inner=self.recipe.inner,
             draws=draws,
+            epoch=epoch,
             forward=self.forward,
             crafter=self.crafter,
         )

@@ -14,6 +14,7 @@ from robench.numerics.ascent import signed_ascent
 from robench.numerics.losses import Loss
 from robench.numerics.projections import feasible_box
 from robench.numerics.random import BatchDraws
+from robench.training.method import Watch
 from robench.training.recipe import Inner
 
 Forward = Callable[[Tensor], Tensor]
@@ -76,22 +77,25 @@ class Crafter:
         low: Tensor,
         high: Tensor,
         step_sizes: Sequence[float],
+        watch: Watch | None = None,
     ) -> Tensor:
         """Last iterates (B, C, H, W) of signed gradient ascent on the loss."""
         with self._forward() as forward:
 
             def climb(piece: tuple[Tensor, ...]) -> Tensor:
-                own, x, lowest, highest = piece
-                return signed_ascent(
-                    lambda z, rows: loss_gradient(forward, loss, z, own[rows]),
-                    x,
-                    lowest,
-                    highest,
-                    step_sizes=step_sizes,
-                )
+                places, own, x, lowest, highest = piece
+
+                def gradient(z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+                    logits, direction = loss_gradient(forward, loss, z, own[rows])
+                    if watch is not None:
+                        watch(places, logits)
+                    return logits, direction
+
+                return signed_ascent(gradient, x, lowest, highest, step_sizes=step_sizes)
 
             rows = self._rows(start)
-            cut = (torch.split(values, rows) for values in (targets, start, low, high))
+            places = torch.arange(len(start), device=start.device)
+            cut = (torch.split(values, rows) for values in (places, targets, start, low, high))
             pieces = zip(*cut, strict=True)
             return torch.cat(list(side_by_side(climb, pieces)))
 

@@ -12,6 +12,8 @@ from robench.training.recipe import Inner
 
 Network = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) float32 in [0, 1] -> logits (B, K) float32."""
+Watch = Callable[[Tensor, Tensor], None]
+"""(rows (A,) of the batch, their logits (A, K)) -> None; pieces of a batch come from threads."""
 
 
 class Step(Protocol):
@@ -29,6 +31,8 @@ class Step(Protocol):
     """The recipe's settings of the inner maximisation."""
     draws: BatchDraws
     """The random numbers of this epoch, keyed by image."""
+    epoch: int
+    """From 1."""
 
     def student(self, x: Tensor) -> Tensor:
         """Logits in training mode, with gradient; batch-norm statistics move with every call."""
@@ -50,12 +54,13 @@ class Step(Protocol):
         start: Tensor | None = None,
         within_ball: bool = True,
         step_sizes: Sequence[float] | None = None,
+        watch: Watch | None = None,
     ) -> Tensor:
         """Images (B, C, H, W) that maximise `loss(frozen student's logits, targets)`.
 
         targets: (B, ...), whatever the loss takes. start: None, that of the recipe. within_ball:
         project to the eps ball around the images, too, not only to [0, 1]. step_sizes: pixel
-        units, None: those of the recipe.
+        units, None: those of the recipe. watch: is shown each iterate but the last.
         """
         ...
 
@@ -79,6 +84,8 @@ class Method:
     """Teachers it needs: "clean", "robust"."""
     adversarial: ClassVar[bool] = True
     """Whether it makes adversarial images; False: the result defends against nothing."""
+    gathered: ClassVar[tuple[str, ...]] = ()
+    """State fields, lists of floats, that an epoch adds up: summed over devices at its end."""
     fixed: ClassVar[tuple[str, ...]] = ()
     """Fields that the method's name decides: no recipe may set them."""
 
@@ -100,6 +107,9 @@ class Method:
     def readings(self, values: Mapping[str, float]) -> dict[str, float]:
         """What the history shows besides losses, measures and state: averaged over an epoch."""
         return {}
+
+    def end_epoch(self) -> None:
+        """An epoch is over, and its milestones are passed: what was gathered takes effect."""
 
     def decay(self, factor: float) -> None:
         """The schedule passed a milestone: the method's own learning rates shrink with it."""

@@ -6,14 +6,26 @@ as in the published code; rank 0's are the ones that are scored and kept.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from robench.core.errors import RunError
+
+Value = TypeVar("Value")
+
+
+def own_device(device: torch.device) -> torch.device:
+    """The GPU of this process among those of its machine; any other device as it is."""
+    local = os.environ.get("LOCAL_RANK")
+    if device.type == "cuda" and device.index is None and local is not None:
+        return torch.device("cuda", int(local))
+    return device
 
 
 @dataclass(frozen=True)
@@ -24,14 +36,23 @@ class Ranks:
     count: int = 1
 
     @classmethod
-    def joined(cls, device: torch.device) -> "Ranks":
-        """The ranks that torchrun started, or this process alone."""
+    @contextmanager
+    def joined(cls, device: torch.device) -> "Iterator[Ranks]":
+        """The ranks that torchrun started, until the block ends; or this process alone."""
         if "WORLD_SIZE" not in os.environ:
-            return cls()
-        if not dist.is_initialized():
-            # gloo carries the plain numbers, nccl the gradients.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-        return cls(dist.get_rank(), dist.get_world_size())
+            yield cls()
+            return
+        # gloo carries the plain numbers, nccl the gradients.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield cls(dist.get_rank(), dist.get_world_size())
+        finally:
+            dist.destroy_process_group()
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that scores, writes and speaks."""
+        return self.rank == 0
 
     def share(self, rows: Tensor) -> Tensor:
         """This rank's piece of a batch, in order."""
@@ -44,6 +65,14 @@ class Ranks:
         total = torch.tensor([share * value for value in values.values()], dtype=torch.float64)
         dist.all_reduce(total)
         return dict(zip(values, total.tolist(), strict=True))
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Sums over all ranks, place by place."""
+        total = torch.tensor(values, dtype=torch.float64)
+        if self.count > 1:
+            dist.all_reduce(total)
+        summed: list[float] = total.tolist()
+        return summed
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter], share: float) -> None:
         """Replace every gradient by its mean over the whole batch."""
@@ -61,6 +90,14 @@ class Ranks:
         if self.count > 1:
             for buffer in network.buffers():
                 dist.broadcast(buffer, 0)
+
+    def from_first(self, value: Value) -> Value:
+        """Rank 0's value, on every rank; a plain object."""
+        if self.count == 1:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held)
+        return held[0]
 
     def any(self, asked: bool) -> bool:
         """Whether any rank says yes."""

@@ -20,7 +20,14 @@ from robench.data.open import base_name, load_evalset
 from robench.models import ARCHITECTURES
 from robench.models.build import Architecture
 from robench.models.normalize import Normalized
-from robench.models.passes import device_kind, hardware, resolve_device, resolve_precision
+from robench.models.passes import (
+    device_kind,
+    exact_float32,
+    hardware,
+    out_of_memory,
+    resolve_device,
+    resolve_precision,
+)
 from robench.training import METHODS
 from robench.training.checkpoint import (
     BEST_FILE,
@@ -46,7 +53,7 @@ from robench.training.plan import (
     recipe_toml,
     resolve_recipe,
 )
-from robench.training.ranks import Ranks
+from robench.training.ranks import Ranks, own_device
 from robench.training.recipe import Recipe
 from robench.training.selection import Score, due, score
 from robench.training.student import new_network
@@ -114,11 +121,15 @@ def train_recipe(
     """
     folder = out or run_folder(recipe)
     _refuse_other(folder, recipe)
-    run = _Run(recipe, folder, device, test, watcher or Watcher())
-    with deferred_interrupts() as interruption:
+    where = own_device(resolve_device(device))
+    # Deterministic kernels and true float32: what a resumed run is compared with.
+    with exact_float32(), Ranks.joined(where) as ranks, deferred_interrupts() as interruption:
         try:
+            run = _Run(recipe, folder, where, ranks, test, watcher or Watcher())
             return run.to_the_end(interruption)
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
             raise RunError(
                 f"out of memory with batches of {recipe.batch_size}: the last state is kept; take "
                 "a smaller batch_size or student.width, or another device"
@@ -141,11 +152,17 @@ class _Run:
     """One run in one folder."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, device: str, test: EvalSet | None, watcher: Watcher
+        self,
+        recipe: Recipe,
+        folder: Path,
+        device: torch.device,
+        ranks: Ranks,
+        test: EvalSet | None,
+        watcher: Watcher,
     ) -> None:
-        self.recipe, self.folder, self.watcher = recipe, folder, watcher
-        self.device = resolve_device(device)
-        self.ranks = Ranks.joined(self.device)
+        self.recipe, self.folder = recipe, folder
+        self.device, self.ranks = device, ranks
+        self.watcher = watcher if ranks.first else Watcher()
         self.precision = resolve_precision(recipe.precision, self.device)
         part = load_evalset(recipe.dataset, "train")
         self.adversarial = METHODS.load(recipe.method).adversarial
@@ -169,7 +186,6 @@ class _Run:
         self.progress = Progress(method=state_of(method))
         self.means = EpochMeans()
         self.history: History | None = None
-        self.writes = self.ranks.rank == 0
 
     @property
     def id(self) -> str:
@@ -185,7 +201,7 @@ class _Run:
             self._epoch(interruption)
         best = self.progress.best
         assert best is not None and self.history is not None
-        if self.writes:
+        if self.ranks.first:
             mark_finished(self.folder / BEST_FILE)
         return Trained(
             self.folder, self.folder / BEST_FILE, best, self.recipe, self.history.rows[-1]
@@ -205,7 +221,7 @@ class _Run:
         """Go on from the state in the folder, or check the teachers and begin."""
         path = self.folder / STATE_FILE
         if not path.exists():
-            if self.writes:
+            if self.ranks.first:
                 self._check_teachers()
                 atomic_write(self.folder / RECIPE_FILE, recipe_toml(self.recipe).encode())
             return
@@ -263,12 +279,11 @@ class _Run:
     def _close(self, epoch: int, images: int) -> None:
         """Milestones, score, history and checkpoints at the end of an epoch."""
         state = state_of(self.trainer.method)  # as the epoch left it
-        self.ranks.check_equal("the method's state", state)
         self.trainer.end_epoch(epoch)
+        self.ranks.check_equal("the method's state", state_of(self.trainer.method))
         self.ranks.share_buffers(self.trainer.network)
-        reached = None
-        if self.writes and due(self.recipe, self.trainer.schedule, epoch):
-            reached = score(self._evaluated(), self.selected, self.recipe, self.device)
+        scored = self.ranks.first and due(self.recipe, self.trainer.schedule, epoch)
+        reached = self.ranks.from_first(self._score() if scored else None)
         self._record(self._row(epoch, images, state, reached))
         if reached is not None:
             self._choose(epoch, reached)
@@ -296,9 +311,9 @@ class _Run:
         if self.history is None:
             self.history = History(list(row))
         self.history.append(row)
-        if self.writes:
+        if self.ranks.first:
             self.history.write(self.folder / HISTORY_FILE)
-            self.watcher.epoch(row)
+        self.watcher.epoch(row)
 
     def _choose(self, epoch: int, reached: Score) -> None:
         """Keep the weights when they are the best so far; ties go to the earlier epoch."""
@@ -306,7 +321,11 @@ class _Run:
         if best is not None and reached.clean + reached.robust <= best.clean + best.robust:
             return
         self.progress.best = Best(epoch=epoch, clean=reached.clean, robust=reached.robust)
-        save_best(self.folder / BEST_FILE, self._weights(), self._metadata(self.progress.best))
+        if self.ranks.first:
+            save_best(self.folder / BEST_FILE, self._weights(), self._metadata(self.progress.best))
+
+    def _score(self) -> Score:
+        return score(self._evaluated(), self.selected, self.recipe, self.device)
 
     def _evaluated(self) -> nn.Module:
         """A copy of the student as a reader of the checkpoint gets it."""
@@ -322,7 +341,7 @@ class _Run:
     def _save(self) -> None:
         self.progress.method = state_of(self.trainer.method)
         self.progress.means = self.means.state()
-        if self.writes:
+        if self.ranks.first:
             path = self.folder / STATE_FILE
             save_state(path, self.trainer.network, self.trainer.optimizer, self.progress)
 

@@ -45,7 +45,7 @@ class FixedStep:
         self.images = torch.full((3, 1, 2, 2), 0.25)
         self.adversarial = self.images + 1 / 64
         self.labels, self.ids = Y, torch.arange(3)
-        self.inner, self.draws = Inner(eps=0.125), BatchDraws(seed=0, epoch=1)
+        self.inner, self.draws, self.epoch = Inner(eps=0.125), BatchDraws(seed=0, epoch=1), 1
         self.passes: list[str] = []
         self.ascents: list[tuple[Loss, Tensor, dict[str, object]]] = []
         self._teacher_logits: dict[str, Tensor] = {}

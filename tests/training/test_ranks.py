@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from robench.core.errors import RunError
+from robench.data.open import load_evalset
 from robench.training.methods.bmtard import BMTARD
 from robench.training.ranks import Ranks
+from robench.training.run import Watcher, train
+from tests.training.conftest import write_train_part
 from tests.training.test_engine import recipe, trainer
 
 STEPS = 3
@@ -30,15 +33,35 @@ def run_steps(ranks: Ranks) -> dict[str, Any]:
 
 
 def main(folder: str) -> None:
-    ranks = Ranks.joined(torch.device("cpu"))
-    result = run_steps(ranks)
-    try:
-        ranks.check_equal("a rank's number", {"rank": ranks.rank})
-        result["caught"] = ""
-    except RunError as error:
-        result["caught"] = str(error)
-    result["stop"] = [ranks.any(ranks.rank == 1), ranks.any(False)]
+    with Ranks.joined(torch.device("cpu")) as ranks:
+        result = run_steps(ranks)
+        try:
+            ranks.check_equal("a rank's number", {"rank": ranks.rank})
+            result["caught"] = ""
+        except RunError as error:
+            result["caught"] = str(error)
+        result["stop"] = [ranks.any(ranks.rank == 1), ranks.any(False)]
+        result["first"] = ranks.from_first(f"said by {ranks.rank}")
+    result["run"] = whole_run(Path(folder) / "run")
     (Path(folder) / f"{ranks.rank}.json").write_text(json.dumps(result))
+
+
+def whole_run(out: Path) -> dict[str, Any]:
+    """An epoch of real images: scores, and what this rank said."""
+    said: list[str] = []
+    watcher = Watcher(epoch=lambda row: said.append("epoch"))
+    settings = ["epochs=1", "batch_size=50", "selection.images=20", "selection.attack=fgsm"]
+    trained = train(
+        "natural",
+        dataset="cifar10",
+        preset="small",
+        width=2,
+        changes=settings,
+        precision="fp32",
+        out=out,
+        watcher=watcher,
+    )
+    return {"clean": trained.best.clean, "epoch": trained.best.epoch, "said": said}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +71,8 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
         *("-m", "tests.training.test_ranks", str(folder)),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    write_train_part(load_evalset("cifar10-sample").first(120), folder / "data" / "cifar10")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ROBENCH_HOME": str(folder)}
     root = Path(__file__).parents[2]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=root, env=environment
@@ -78,6 +102,15 @@ def test_a_disagreement_is_caught_and_one_rank_is_enough_to_stop_all(
     for result in two_ranks:
         assert "a rank's number differs between devices" in result["caught"]
         assert result["stop"] == [True, False]
+        assert result["first"] == "said by 0"
+
+
+def test_a_whole_run_is_scored_written_and_told_once(
+    two_ranks: list[dict[str, Any]],
+) -> None:
+    first, second = (result["run"] for result in two_ranks)
+    assert first["clean"] == second["clean"] and first["epoch"] == second["epoch"] == 1
+    assert (first["said"], second["said"]) == (["epoch"], [])
 
 
 if __name__ == "__main__":
