@@ -1,7 +1,7 @@
 """One step of the loop against the same step written out, and what the method is told."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
@@ -147,3 +147,33 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_move() -> None:
         run.step(run.batches(3)[0], 3, 7)
     for got, wanted in zip(run.network.parameters(), before, strict=True):
         assert torch.equal(got.nan_to_num(), wanted.nan_to_num())
+
+
+@dataclass
+class Gathering(Told):
+    """Counts images a class over an epoch, and notes in which order it is told of its end."""
+
+    counts: list[float] = field(init=False, default_factory=lambda: [0.0] * 4)
+    notes: list[str] = field(init=False, default_factory=list)
+
+    gathered: ClassVar[tuple[str, ...]] = ("counts",)
+
+    def outer(self, step: Step, adversarial: Tensor) -> Terms:
+        for label in step.labels.tolist():
+            self.counts[label] += 1.0
+        return super().outer(step, adversarial)
+
+    def decay(self, factor: float) -> None:
+        self.notes.append(f"decay {factor:g}")
+
+    def end_epoch(self) -> None:
+        self.notes.append(f"gathered {self.counts}")
+
+
+def test_milestones_pass_before_what_an_epoch_gathered_takes_effect() -> None:
+    method = Gathering()
+    run = trainer(method)
+    for number, rows in enumerate(run.batches(1), start=1):
+        run.step(rows, 1, number)
+    run.end_epoch(1)
+    assert method.notes == ["decay 0.1", "gathered [5.0, 5.0, 5.0, 5.0]"]

@@ -116,3 +116,21 @@ def test_the_copy_follows_only_when_told_that_the_weights_moved() -> None:
     assert torch.equal(crafter.logits(images), before)
     crafter.moved()
     torch.testing.assert_close(crafter.logits(images), net.eval()(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_watcher_sees_every_iterate_but_the_last_with_its_place_in_the_batch() -> None:
+    net, (images, labels) = network(), data(PIECE_ROWS + 5)
+    crafter = Crafter(net, TrainingForward(net, "fp32"), "eval", torch.float32)
+    low, high = bounds(INNER, images, True)
+    seen = torch.zeros(len(images), dtype=torch.int64)
+    first: dict[int, Tensor] = {}
+
+    def watch(rows: Tensor, logits: Tensor) -> None:
+        for row, z in zip(rows.tolist(), logits, strict=True):
+            first.setdefault(row, z)
+        seen[rows] += 1
+
+    crafter.ascend(cross_entropy, labels, images, low, high, [INNER.step] * 3, watch)
+    assert seen.tolist() == [3] * len(images)
+    expected = crafter.logits(images)
+    torch.testing.assert_close(torch.stack([first[i] for i in range(len(images))]), expected)
