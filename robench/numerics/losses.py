@@ -173,6 +173,20 @@ def kl_divergence(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return values.to(logits.dtype), (log_p.exp() - target).to(logits.dtype)
 
 
+def squared_error(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """|p - q|^2 of p = softmax(logits) and the target q, for inner maximisations.
+
+    targets: (B, K) log-probabilities, any dtype, as of `kl_divergence`. The gradient is
+    2 p_j (p_j - q_j - sum_k p_k (p_k - q_k)), in float64: 0 where the two are equal, so a search
+    must not start there, and vanishing where p saturates, which is the loss and not rounding.
+    Source: Pang et al. 2022 (SCORE), and its released code.
+    """
+    p, q = F.log_softmax(logits.double(), dim=1).exp(), targets.double().exp()
+    apart = p - q
+    slope = apart - (p * apart).sum(dim=1, keepdim=True)
+    return (apart**2).sum(dim=1).to(logits.dtype), (2 * p * slope).to(logits.dtype)
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "cross_entropy_float32": cross_entropy_float32,

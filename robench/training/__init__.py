@@ -25,10 +25,50 @@ METHODS = Table(
             (),
             "cross-entropy on clean images plus lambda KL to adversarial ones (Zhang et al. 2019)",
         ),
+        "score": (
+            "robench.training.methods.score:score",
+            (),
+            "trades with squared errors, which cost nothing once small (Pang et al. 2022)",
+        ),
+        "ard": (
+            "robench.training.methods.ard:ard",
+            (),
+            "distils a robust teacher's tempered answer to clean images (Goldblum et al. 2020)",
+        ),
+        "iad-i": (
+            "robench.training.methods.iad:iad_1",
+            (),
+            "ard that trusts its teacher as far as that one is right (Zhu et al. 2022)",
+        ),
+        "iad-ii": (
+            "robench.training.methods.iad:iad_2",
+            (),
+            "iad-i with a clean teacher beside the robust one (Zhu et al. 2022)",
+        ),
         "rslad": (
             "robench.training.methods.rslad:rslad",
             (),
             "distils one robust teacher's soft labels on both kinds of images (Zi et al. 2021)",
+        ),
+        "fair-ard": (
+            "robench.training.methods.fair:fair_ard",
+            (),
+            "ard with more weight on the classes that resist least (Yue et al. 2023)",
+        ),
+        "fair-rslad": (
+            "robench.training.methods.fair:fair_rslad",
+            (),
+            "rslad with more weight on the classes that resist least (Yue et al. 2023)",
+        ),
+        "absld": (
+            "robench.training.methods.absld:absld",
+            (),
+            "rslad with a teacher temperature for each class (Zhao et al. 2023)",
+        ),
+        "lmtn-style": (
+            "robench.training.methods.lmtn:lmtn_style",
+            (),
+            "one teacher from the averaged logits of two, a reconstruction (after You et al. 2017)",
         ),
         "mtard-baseline": (
             "robench.training.methods.bmtard:mtard_baseline",

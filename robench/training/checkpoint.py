@@ -6,6 +6,7 @@ Both are safetensors files, replaced whole or not at all.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -39,7 +40,7 @@ class Progress(msgspec.Struct, kw_only=True):
     """The epoch that is being run, from 1; epochs + 1: finished."""
     step: int = 0
     """Steps of it that are done."""
-    method: dict[str, object] = {}
+    method: dict[str, Any] = {}
     """State fields of the method."""
     means: MeansState = msgspec.field(default_factory=lambda: MeansState(count=0, sums={}))
     """The epoch's means so far."""

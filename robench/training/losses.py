@@ -32,17 +32,20 @@ def divergence(
     temperature: float = 1.0,
     scale: KLScale = "batchmean",
     eps: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """KL(softmax(target_logits / temperature) || softmax(logits)), a scalar; gradient through both.
 
     target_logits, logits: (B, K). temperature: of the targets only, and no factor temperature^2.
     eps: log(p + eps) for log p of the targets, as in released code; 0 is the divergence itself.
+    weights: (B,), of the rows; the sum is still divided by B, whatever they add up to.
     """
     log_p = F.log_softmax(target_logits / temperature, dim=1)
     p = log_p.exp()
     # Not log(softmax): once a probability underflows, 0 log 0 would be NaN.
     log_target = (p + eps).log() if eps else log_p
     rows = (p * (log_target - F.log_softmax(logits, dim=1))).sum(dim=1)
+    rows = rows if weights is None else weights * rows
     return rows.mean() / _divisor(scale, logits.shape[1])
 
 
@@ -53,13 +56,19 @@ def teacher_kl(
     temperature: float = 1.0,
     scale: KLScale = "batchmean",
     eps: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """KL(teacher || student), a scalar; gradient through the student only. Else as `divergence`.
 
     Papers that write KL(S, T) compute this one, too: training-methods.md 0.
     """
     return divergence(
-        teacher_logits.detach(), student_logits, temperature=temperature, scale=scale, eps=eps
+        teacher_logits.detach(),
+        student_logits,
+        temperature=temperature,
+        scale=scale,
+        eps=eps,
+        weights=weights,
     )
 
 

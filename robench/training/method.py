@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -115,7 +115,7 @@ class Method:
         """The schedule passed a milestone: the method's own learning rates shrink with it."""
 
 
-def state_of(method: Method) -> dict[str, object]:
+def state_of(method: Method) -> dict[str, Any]:
     """Name and value of every state field."""
     assert is_dataclass(method)
     return {f.name: getattr(method, f.name) for f in fields(method) if not f.init}

@@ -227,6 +227,10 @@ class _Run:
             return
         self.progress = load_state(path, self.trainer.network, self.trainer.optimizer)
         restore_state(self.trainer.method, self.progress.method)
+        if not self.ranks.first:
+            gathered = self.trainer.method.gathered
+            nothing = {name: [0.0] * len(self.progress.method[name]) for name in gathered}
+            restore_state(self.trainer.method, nothing)
         self.means.restore(self.progress.means)
         if self.progress.epoch > 1:
             self.history = History.read(self.folder / HISTORY_FILE)
@@ -259,7 +263,7 @@ class _Run:
             self.progress.seconds = before + time.monotonic() - started
             self.watcher.step(self._moment(len(batches)))
             stop = self.ranks.any(interruption.asked)
-            if stop or time.monotonic() - saved > SAVE_SECONDS:
+            if stop or self.ranks.any(time.monotonic() - saved > SAVE_SECONDS):
                 self._save()
                 saved = time.monotonic()
             if stop:
@@ -339,7 +343,10 @@ class _Run:
         return network.network if isinstance(network, Normalized) else network
 
     def _save(self) -> None:
-        self.progress.method = state_of(self.trainer.method)
+        state = state_of(self.trainer.method)
+        # What each device has gathered so far becomes the first one's, see `_take_up`.
+        sums = {name: self.ranks.sum(state[name]) for name in self.trainer.method.gathered}
+        self.progress.method = {**state, **sums}
         self.progress.means = self.means.state()
         if self.ranks.first:
             path = self.folder / STATE_FILE

@@ -228,3 +228,41 @@ def test_kl_divergence_stands_saturated_targets() -> None:
 
 def test_names_take_labels_and_a_divergence_does_not() -> None:
     assert "kl_divergence" not in losses.LOSSES
+
+
+def test_squared_error_by_hand() -> None:
+    """p = (1/2, 1/2), q = (3/4, 1/4): 2/16, and p_j (p_j - q_j - 0) doubled is -+1/4."""
+    logits, target = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[0.75, 0.25]]).double()
+    values, gradient = losses.squared_error(logits, target.log())
+    assert values.item() == pytest.approx(0.125, rel=1e-12)
+    torch.testing.assert_close(gradient, torch.tensor([[-0.25, 0.25]], dtype=torch.float64))
+
+
+def test_squared_error_against_autograd() -> None:
+    torch.manual_seed(6)
+    logits, targets = torch.randn(40, 6), F.log_softmax(3 * torch.randn(40, 6), 1)
+    z = logits.double().requires_grad_()
+    expected = ((z.softmax(1) - targets.double().exp()) ** 2).sum(1)
+    (slope,) = torch.autograd.grad(expected.sum(), z)
+    values, gradient = losses.squared_error(logits, targets)
+    assert values.dtype == gradient.dtype == torch.float32
+    torch.testing.assert_close(values, expected.detach().float())
+    torch.testing.assert_close(gradient, slope.float())
+
+
+def test_squared_error_vanishes_at_its_target() -> None:
+    """T12, and no rounding is left, as with kl_divergence."""
+    torch.manual_seed(7)
+    logits = 8 * torch.randn(100, 10)
+    values, gradient = losses.squared_error(logits, F.log_softmax(logits.double(), 1))
+    assert not values.any()
+    assert not gradient.any()
+
+
+def test_squared_error_stands_saturated_logits() -> None:
+    """Its gradient vanishes at a wrong corner: the loss is flat there, at its largest value."""
+    targets = F.log_softmax(torch.tensor([[1e4, 0.0, 0.0]]), 1)
+    values, gradient = losses.squared_error(torch.tensor([[0.0, 1e4, 0.0]]), targets)
+    assert values.tolist() == [2.0]
+    assert gradient.tolist() == [[0.0, 0.0, 0.0]]
+    assert "squared_error" not in losses.LOSSES

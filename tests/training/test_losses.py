@@ -77,6 +77,16 @@ def test_a_divergence_moves_its_target_too() -> None:
     assert logits.grad is not None
 
 
+@pytest.mark.parametrize("scale", ["batchmean", "batchmean/C"])
+def test_weights_of_rows_are_not_normalised(scale: KLScale) -> None:
+    """(3 x .209180 + 0 + .489757) / 3, and the teacher's divergence takes them, too."""
+    weights = torch.tensor([3.0, 0.0, 1.0], dtype=torch.float64)
+    divisor = 1 if scale == "batchmean" else 3
+    for loss in (divergence, teacher_kl):
+        value = loss(TN, SN, weights=weights, scale=scale).item()
+        assert value == pytest.approx(0.372432 / divisor, abs=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_losses_keep_the_dtype_and_stand_saturation(dtype: torch.dtype) -> None:
     """softmax(1e4, 0, 0) underflows to (1, 0, 0): its log would make 0 log 0 = NaN."""

@@ -127,9 +127,10 @@ def test_small_is_small_for_every_method(method: str, dataset: str, epochs: int,
     assert optimizer.weight_decay == 5e-4
     assert recipe.parameters.get("kl_scale", "batchmean") == "batchmean"
     one_step = method in ("natural", "fast-at")
-    assert recipe.label == ("small-scale" if one_step else "small-scale, 5-step")
+    style = "reconstruction, " if method.endswith("-style") else ""
+    assert recipe.label == style + ("small-scale" if one_step else "small-scale, 5-step")
     assert recipe.inner.steps == (1 if method == "fast-at" else 5)
-    if "temperature_rate" in recipe.parameters:
+    if method in FAMILY:
         balances = METHODS.load(method).entropy_balance
         expected = 0.001 * 300 / epochs if balances else 0.001
         assert recipe.parameters["temperature_rate"] == pytest.approx(expected, rel=1e-12)
