@@ -43,14 +43,19 @@ class ARD(Method):
         return step.ascend(cross_entropy, step.labels)
 
     def outer(self, step: Step, adversarial: Tensor) -> Terms:
-        tau = self.temperature
+        tau, weights = self.temperature, self.row_weights(step)
         student = step.student(adversarial) / tau
         teacher = step.teacher_logits("robust")
-        kl = teacher_kl(teacher, student, temperature=tau, scale=self.kl_scale)
+        kl = teacher_kl(teacher, student, temperature=tau, scale=self.kl_scale, weights=weights)
         losses = {"adv": tau**2 * kl}
         if self.alpha < 1:
-            losses["nat"] = F.cross_entropy(step.student(step.images), step.labels)
+            rows = F.cross_entropy(step.student(step.images), step.labels, reduction="none")
+            losses["nat"] = (rows if weights is None else weights * rows).mean()
         return Terms(losses)
+
+    def row_weights(self, step: Step) -> Tensor | None:
+        """(B,) what each image's losses are multiplied by; None: all alike."""
+        return None
 
     def weigh(self, values: Mapping[str, float]) -> dict[str, float]:
         return {"adv": self.alpha} | ({"nat": 1 - self.alpha} if self.alpha < 1 else {})

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from robench.core.errors import InputError
 from robench.numerics.losses import Loss, cross_entropy, kl_divergence
 from robench.training.classes import added, class_sums, row_values
-from robench.training.losses import soft_targets, teacher_kl
-from robench.training.method import Method, Step, Terms
+from robench.training.losses import soft_targets
+from robench.training.method import Method, Step
 from robench.training.methods.ard import ARD
 from robench.training.methods.rslad import RSLAD
 
@@ -60,7 +59,7 @@ class Fair(Method):
         self.count = added(self.count, [float(len(kappa))])
         return adversarial
 
-    def _weights(self, step: Step) -> Tensor:
+    def row_weights(self, step: Step) -> Tensor:
         """(B,) v of each image's class."""
         return row_values(self.class_weights, step.labels, step.teacher_logits("robust"))
 
@@ -95,17 +94,6 @@ class FairARD(Fair, ARD):
     def inner(self, step: Step) -> Tensor:
         return self._ascend(step, cross_entropy, step.labels)
 
-    def outer(self, step: Step, adversarial: Tensor) -> Terms:
-        tau, weights = self.temperature, self._weights(step)
-        student = step.student(adversarial) / tau
-        teacher = step.teacher_logits("robust")
-        kl = teacher_kl(teacher, student, temperature=tau, scale=self.kl_scale, weights=weights)
-        losses = {"adv": tau**2 * kl}
-        if self.alpha < 1:
-            rows = F.cross_entropy(step.student(step.images), step.labels, reduction="none")
-            losses["nat"] = (weights * rows).mean()
-        return Terms(losses)
-
 
 @dataclass
 class FairRSLAD(Fair, RSLAD):
@@ -117,22 +105,6 @@ class FairRSLAD(Fair, RSLAD):
 
     def inner(self, step: Step) -> Tensor:
         return self._ascend(step, kl_divergence, soft_targets(step.teacher_logits("robust")))
-
-    def outer(self, step: Step, adversarial: Tensor) -> Terms:
-        weights = self._weights(step)
-        # x' before x, as in RSLAD: batch norm's running statistics end on clean images.
-        student_adv = step.student(adversarial)
-        student_nat = step.student(step.images)
-        return Terms(
-            {
-                "adv": self._weighted_kl(step, student_adv, weights),
-                "nat": self._weighted_kl(step, student_nat, weights),
-            }
-        )
-
-    def _weighted_kl(self, step: Step, student: Tensor, weights: Tensor) -> Tensor:
-        teacher = step.teacher_logits("robust")
-        return teacher_kl(teacher, student, scale=self.kl_scale, eps=self.kl_eps, weights=weights)
 
 
 fair_ard = FairARD()

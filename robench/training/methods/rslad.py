@@ -36,14 +36,23 @@ class RSLAD(Method):
         return step.ascend(kl_divergence, soft_targets(step.teacher_logits("robust")))
 
     def outer(self, step: Step, adversarial: Tensor) -> Terms:
-        teacher = step.teacher_logits("robust")
+        teacher, weights = step.teacher_logits("robust"), self.row_weights(step)
         # x' before x, as released: batch norm's running statistics end on clean images.
         student_adv = step.student(adversarial)
         student_nat = step.student(step.images)
-        return Terms({"adv": self._kl(teacher, student_adv), "nat": self._kl(teacher, student_nat)})
+        return Terms(
+            {
+                "adv": self._kl(teacher, student_adv, weights),
+                "nat": self._kl(teacher, student_nat, weights),
+            }
+        )
 
-    def _kl(self, teacher: Tensor, student: Tensor) -> Tensor:
-        return teacher_kl(teacher, student, scale=self.kl_scale, eps=self.kl_eps)
+    def row_weights(self, step: Step) -> Tensor | None:
+        """(B,) what each image's losses are multiplied by; None: all alike."""
+        return None
+
+    def _kl(self, teacher: Tensor, student: Tensor, weights: Tensor | None = None) -> Tensor:
+        return teacher_kl(teacher, student, scale=self.kl_scale, eps=self.kl_eps, weights=weights)
 
     def weigh(self, values: Mapping[str, float]) -> dict[str, float]:
         return {"adv": self.adv_weight, "nat": 1 - self.adv_weight}
