@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from robench.training.run import Moment, Trained, Watcher
+    from robench.training.sitting import Moment, Trained, Watcher
 
 
 def train_command(
@@ -87,7 +87,7 @@ def _watcher() -> "Iterator[Watcher]":
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from robench.training.run import Watcher
+    from robench.training.sitting import Watcher
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

@@ -14,7 +14,8 @@ from robench.core.errors import RunError
 from robench.data.open import load_evalset
 from robench.training.methods.bmtard import BMTARD
 from robench.training.ranks import Ranks
-from robench.training.run import Watcher, train
+from robench.training.run import train
+from robench.training.sitting import Watcher
 from tests.training.conftest import write_train_part
 from tests.training.test_engine import recipe, trainer
 

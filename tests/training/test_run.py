@@ -17,11 +17,11 @@ from robench.core.folders import data_folder
 from robench.data.evalset import EvalSet
 from robench.defenses.reference import load_defense
 from robench.models.weights import read_weights
-from robench.training import METHODS
-from robench.training import run as run_module
+from robench.training import METHODS, sitting
 from robench.training.checkpoint import BEST_FILE, HISTORY_FILE, RECIPE_FILE, STATE_FILE
 from robench.training.history import History
-from robench.training.run import Moment, Trained, Watcher, train
+from robench.training.run import train
+from robench.training.sitting import Moment, Trained, Watcher
 
 SMALL = [
     "epochs=2",
@@ -190,7 +190,7 @@ def test_out_of_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def exhausted(*args: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(run_module.Trainer, "step", exhausted)
+    monkeypatch.setattr(sitting.Trainer, "step", exhausted)
     with pytest.raises(RunError, match="out of memory with batches of 40"):
         small("natural", tmp_path / "run")
 

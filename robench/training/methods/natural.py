@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +13,8 @@ from robench.training.method import Method, Step, Terms
 @dataclass
 class Natural(Method):
     """Cross-entropy on clean images."""
+
+    adversarial: ClassVar[bool] = False
 
     def inner(self, step: Step) -> Tensor:
         return step.images
