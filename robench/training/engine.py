@@ -117,18 +117,18 @@ class Trainer:
         share = len(own) / len(rows)
         step = self._prepared(own, epoch)
         terms = self.method.outer(step, self.method.inner(step))
-        losses = {name: loss.item() for name, loss in terms.losses.items()}
-        measures = {name: value.item() for name, value in terms.measures.items()}
-        values = self.ranks.mean({**losses, **measures}, share)
+        named = {**terms.losses, **terms.measures}
+        told = _floats({**named, **step.accuracy})
+        values = self.ranks.mean({name: told[name] for name in named}, share)
         check_finite(values, epoch, number)
         weights = self.method.weigh(values)
         parts = [weights[name] * loss for name, loss in terms.losses.items()]
         self._descend(parts, share, self.schedule.rate(epoch, number))
-        accuracy = {name: value.item() for name, value in step.accuracy.items()}
+        accuracy = {name: told[name] for name in step.accuracy}
         return {
-            "loss": sum(weights[name] * values[name] for name in losses),
-            **{f"loss_{name}": values[name] for name in losses},
-            **{name: values[name] for name in measures},
+            "loss": sum(weights[name] * values[name] for name in terms.losses),
+            **{f"loss_{name}": values[name] for name in terms.losses},
+            **{name: values[name] for name in terms.measures},
             **self.method.readings(values),
             **self.ranks.mean(accuracy, share),
         }
@@ -163,3 +163,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+
+
+def _floats(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    """All of them at once: on a GPU each question of its own would wait for the device."""
+    together = torch.stack([scalar.detach().double() for scalar in scalars.values()])
+    return dict(zip(scalars, together.tolist(), strict=True))

@@ -20,6 +20,7 @@ from tests.training.conftest import write_train_part
 from tests.training.test_engine import recipe, trainer
 
 STEPS = 3
+pytestmark = pytest.mark.slow  # starts processes that talk over local ports
 
 
 def run_steps(ranks: Ranks) -> dict[str, Any]:
@@ -43,7 +44,8 @@ def main(folder: str) -> None:
             result["caught"] = str(error)
         result["stop"] = [ranks.any(ranks.rank == 1), ranks.any(False)]
         result["first"] = ranks.from_first(f"said by {ranks.rank}")
-    result["run"] = whole_run(Path(folder) / "run")
+        # Inside: a second group in one process can wait for the first one's store.
+        result["run"] = whole_run(Path(folder) / "run")
     (Path(folder) / f"{ranks.rank}.json").write_text(json.dumps(result))
 
 
@@ -76,7 +78,13 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ROBENCH_HOME": str(folder)}
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=root, env=environment
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=root,
+        env=environment,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
