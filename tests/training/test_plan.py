@@ -115,12 +115,11 @@ def test_tiny_imagenet_has_its_own_schedule_and_student() -> None:
 
 @pytest.mark.parametrize("method", METHODS.lines)
 @pytest.mark.parametrize(
-    ("dataset", "epochs", "arch"),
-    [("cifar10", 10, "resnet18"), ("tiny-imagenet", 8, "preactresnet18")],
+    ("dataset", "arch"), [("cifar10", "resnet18"), ("tiny-imagenet", "preactresnet18")]
 )
-def test_small_is_small_for_every_method(method: str, dataset: str, epochs: int, arch: str) -> None:
+def test_small_is_small_for_every_method(method: str, dataset: str, arch: str) -> None:
     recipe = _recipe(method, dataset, preset="small")
-    assert (recipe.epochs, recipe.batch_size) == (epochs, 128)
+    assert (recipe.epochs, recipe.batch_size) == (8, 128)
     assert (recipe.student.arch, recipe.student.width) == (arch, 16)
     optimizer = recipe.optimizer
     assert (optimizer.lr, optimizer.schedule, optimizer.peak) == (0.2, "one-cycle", 0.3)
@@ -132,7 +131,7 @@ def test_small_is_small_for_every_method(method: str, dataset: str, epochs: int,
     assert recipe.inner.steps == (1 if method == "fast-at" else 5)
     if method in FAMILY:
         balances = METHODS.load(method).entropy_balance
-        expected = 0.001 * 300 / epochs if balances else 0.001
+        expected = 0.001 * 300 / 8 if balances else 0.001
         assert recipe.parameters["temperature_rate"] == pytest.approx(expected, rel=1e-12)
 
 
@@ -178,7 +177,7 @@ def test_later_layers_win(tmp_path: Path) -> None:
     assert (recipe.epochs, recipe.seed) == (31, 6)
     assert (recipe.optimizer.lr, recipe.optimizer.weight_decay) == (0.3, 5e-4)
     assert recipe.parameters["beta"] == 4.0
-    assert recipe.parameters["temperature_rate"] == 0.03
+    assert recipe.parameters["temperature_rate"] == 0.0375
 
 
 def test_options_reach_their_keys() -> None:
@@ -323,7 +322,7 @@ def test_the_preset_of_a_file_is_the_one_below_it(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('preset = "small"\nseed = 4\n')
     recipe = resolve_recipe("sat", "cifar10", file=file)
-    assert (recipe.preset, recipe.epochs, recipe.seed) == ("small", 10, 4)
+    assert (recipe.preset, recipe.epochs, recipe.seed) == ("small", 8, 4)
     assert resolve_recipe("sat", "cifar10", preset="small", file=file) == recipe
     with pytest.raises(InputError, match="is a recipe of preset 'small', not 'sat-rice'"):
         resolve_recipe("sat", "cifar10", preset="sat-rice", file=file)
