@@ -26,6 +26,10 @@ class TrainingForward:
         self.network, self.low = network, precision == "bf16"
 
     def __call__(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.low):
+        # Inside another autocast block the cache of cast weights would outlive the step: the
+        # network would go on computing with, and descending from, its first weights.
+        with torch.autocast(
+            x.device.type, dtype=torch.bfloat16, enabled=self.low, cache_enabled=False
+        ):
             logits: Tensor = self.network(x)
         return logits.float()
