@@ -57,6 +57,8 @@ def attack(
     clean_logits = judge.logits(images)
     stages = named.attack.stages(named.name, clean_logits.shape[1])
     standing = Standing.of(ids, labels, list(dict.fromkeys(stage.component for stage in stages)))
+    charged = all(stage.sees != "gradients" for stage in stages)
+    every_image = getattr(named.attack, "every_image", False)
     copy, candidates, unchanged = (
         SearchModel(model, "fp32", "the model itself"),
         images.clone(),
@@ -64,12 +66,13 @@ def attack(
     )
     for number, stage in enumerate(stages):
         places = standing.open_at(number)
-        block = Block(judge, stop, standing.take(places), images[places], clean_logits[places])
+        rows_there = standing.take(places)
+        block = Block(judge, stop, rows_there, images[places], clean_logits[places], every_image)
         unchanged &= block.run(stage, copy, rows, seed)
         standing.put(places, block.rows)
         candidates[places] = block.candidates
     return Outcome(
-        standing.verdicts(torch.arange(len(images)), charged=False),
+        standing.verdicts(torch.arange(len(images)), charged),
         candidates,
         unchanged,
         standing.costs(),

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.core.protocols import Draws, Stage, View
+from robench.core.protocols import Draws, LogitsView, Stage
 from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
 from robench.numerics.losses import margin_of
@@ -49,7 +49,6 @@ class Square:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     stops: ClassVar[tuple[Stop, ...]] = ("any",)
     presets: ClassVar[dict[str, dict[str, object]]] = {}
-    black_box: ClassVar[bool] = True
     per_stage: ClassVar[int] = SEGMENT
     """Proposals of a stage; divides SEGMENT."""
 
@@ -64,7 +63,8 @@ class Square:
         """Proposals first, ..., end - 1, counted from 0; the first stage begins with the start."""
         asked = first + 1 if first else 0
         label = f"queries {asked + 1}-{end + 1}"
-        return Stage(component, label, end + 1 - asked, 0, partial(self.run, first=first, end=end))
+        run = partial(self.run, first=first, end=end)
+        return Stage(component, label, end + 1 - asked, 0, run, sees="logits")
 
     def side(self, proposal: int, height: int, width: int, norm: Norm) -> int:
         """Pixels along the window of a proposal (from 0); l2: odd, at least 3, where that fits."""
@@ -78,7 +78,7 @@ class Square:
 
     def run(
         self,
-        view: View,
+        view: LogitsView,
         images: Tensor,
         labels: Tensor,
         ids: Tensor,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+Sight = Literal["gradients", "logits", "labels"]
+"""What a search sees of the model. All but gradients: black-box, metered."""
 
 
 class View(Protocol):
@@ -56,6 +60,41 @@ class View(Protocol):
         ...
 
 
+class LogitsView(Protocol):
+    """The model as a black-box search sees it: so many queries an image and nothing else.
+
+    Raises: RunError when an image is asked about more often than its stage declares.
+    """
+
+    def logits(self, x: "Tensor", ids: "Tensor") -> "Tensor":
+        """As `View.logits`; a query of each row's image."""
+        ...
+
+    def keep(self, name: str, ids: "Tensor", values: "Tensor") -> None:
+        """As `View.keep`."""
+        ...
+
+    def recall(self, name: str, ids: "Tensor") -> "Tensor":
+        """As `View.recall`."""
+        ...
+
+    def offer(self, ids: "Tensor", x: "Tensor", logits: "Tensor") -> "Tensor | None":
+        """As `View.offer`."""
+        ...
+
+
+class LabelsView(Protocol):
+    """The model as a search sees it that is told classes only; else as `LogitsView`."""
+
+    def predictions(self, x: "Tensor", ids: "Tensor") -> "Tensor":
+        """(B,) int64 predicted classes of x (B, C, H, W); a query of each row's image."""
+        ...
+
+    def offer(self, ids: "Tensor", x: "Tensor", predictions: "Tensor") -> "Tensor | None":
+        """As `View.offer`, with the predicted classes (B,)."""
+        ...
+
+
 class Draws(Protocol):
     """Random numbers as a function of (seed, component, image id, ...), never of position."""
 
@@ -94,13 +133,16 @@ class Stage:
     label: str
     """What people read while it runs: "targets 1-3"."""
     forward_passes: int
-    """Most forward passes that one image can cost, verification not included."""
+    """Most forward passes that one image can cost, verification not included; its query budget
+    where the search is black-box."""
     backward_passes: int
-    run: "Callable[[View, Tensor, Tensor, Tensor, ThreatModel, Draws], Tensor | None]"
+    run: "Callable[[Any, Tensor, Tensor, Tensor, ThreatModel, Draws], Tensor | None]"
     """(view, images (B, C, H, W) float32 in [0, 1], labels (B,), ids (B,), threat, draws) ->
     candidates (B, C, H, W), or None where a later stage brings them."""
     width: int = 1
     """Rows that one image fills in a pass: the targets that are tried together."""
+    sees: Sight = "gradients"
+    """Which view `run` is given: `View`, `LogitsView` or `LabelsView`."""
 
 
 class Attack(Protocol):
@@ -109,8 +151,9 @@ class Attack(Protocol):
     norms: ClassVar[tuple[Norm, ...]]
     """Norms it is defined for."""
     stops: ClassVar[tuple[Stop, ...]]
-    """Stop rules it can run under, the default first. Two more declarations are optional:
-    `on_defense` (queries the unmodified defense in float32) and `batch_dependent` (flagged so)."""
+    """Stop rules it can run under, the default first. More declarations are optional: `on_defense`
+    (queries the unmodified defense in float32), `batch_dependent` (flagged so), `every_image`
+    (candidates of clean-wrong images are judged too; robust they never are)."""
 
     def stages(self, component: str, classes: int) -> Sequence[Stage]:
         """The search as `component` on a defense of so many classes."""

@@ -10,6 +10,7 @@ from robench.core.protocols import Stage
 from robench.core.record import Stop
 from robench.evaluation.judge import Judge, Judgement
 from robench.evaluation.standing import Standing
+from robench.models.metered import metered
 from robench.models.prepare import SearchModel
 from robench.models.view import ModelView, count
 from robench.numerics.random import ImageDraws
@@ -18,16 +19,23 @@ from robench.numerics.random import ImageDraws
 class Block:
     """One stage on images (N, C, H, W) float32, of which `rows` holds what is known.
 
-    clean_logits: (N, K) float32, from the judge. A clean-wrong image is settled at once and never
-    attacked. What the stage changes is in `rows`, to be put back by who gave them.
+    clean_logits: (N, K) float32, from the judge. A clean-wrong image is settled at once and not
+    attacked, unless `every_image`. What the stage changes is in `rows`, to be put back by who gave
+    them.
     """
 
     def __init__(
-        self, judge: Judge, stop: Stop, rows: Standing, images: Tensor, clean_logits: Tensor
+        self,
+        judge: Judge,
+        stop: Stop,
+        rows: Standing,
+        images: Tensor,
+        clean_logits: Tensor,
+        every_image: bool = False,
     ) -> None:
         self.judge, self.stop, self.rows = judge, stop, rows
         self.images, self.clean_logits = images, clean_logits
-        rows.score_clean(clean_logits)
+        rows.score_clean(clean_logits, settle_wrong=not every_image)
         # What an earlier stage left, where candidates are kept at all.
         self.candidates = rows.columns.get("candidate", images).clone()
         self.component = ""
@@ -63,7 +71,8 @@ class Block:
         given, labels = images.clone(), self.rows["labels"][attacked].clone()
         draws = ImageDraws(seed, stage.component)
         try:
-            candidates = stage.run(self.view, given, labels, ids.clone(), self.judge.threat, draws)
+            view = metered(self.view, stage)
+            candidates = stage.run(view, given, labels, ids.clone(), self.judge.threat, draws)
             if candidates is not None:
                 self._submit(attacked, candidates)
         finally:

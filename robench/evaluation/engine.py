@@ -63,10 +63,8 @@ class Sitting:
 
 def draft_record(target: Target, job: Job) -> Record:
     """The record of a job before its first verdict."""
-    # Adapters and black-box searches query the unmodified defense in float32, not the copy.
-    on_defense = getattr(job.attack.attack, "on_defense", False)
-    precision = "fp32" if on_defense else target.search.precision
-    kind = device_kind(target.device, precision)
+    search = target.searched_by(job.attack.attack)
+    kind = device_kind(target.device, search.precision)
     return Record(
         status="partial",
         defense=target.defense_info(),
@@ -74,12 +72,12 @@ def draft_record(target: Target, job: Job) -> Record:
         threat=job.threat,
         attack=job.attack.info,
         stop=job.stop,
-        precision=precision,
+        precision=search.precision,
         device_kind="mixed" if job.mixed_hardware else kind,
         pass_shape=target.pass_shape(),
         seed=job.seed,
         logit_probe=target.logit_probe,
-        search_model="the unmodified defense" if on_defense else target.search.note,
+        search_model=search.note,
         cost=Cost(started=datetime.now(UTC).isoformat(timespec="seconds")),
         versions=_versions(),
         hardware=hardware(),
@@ -108,7 +106,7 @@ def measure(target: Target, job: Job, file: RecordFile, sitting: Sitting) -> Rec
         if not sitting.save_adversarial or file.has_candidates(record):
             return record
         record = file.draft  # the candidates are wanted and were not kept: search again
-    _ = target.pass_seconds  # measured, and kernels warmed up, before the record's clock starts
+    target.pass_seconds(job.attack.attack)  # kernels warmed up before the record's clock starts
     run = _Run(target, job, file, sitting, record)
     # The global random state belongs to the caller; foreign code may draw from it.
     devices = [target.device] if target.device.type == "cuda" else []
@@ -139,7 +137,8 @@ class _Run:
         self.repeats = getattr(attack, "verification_passes", 1)
         self.stages = attack.stages(job.attack.name, target.defense.num_classes)
         self.standing = self._standing()
-        self.pace = Pace(job.attack.name, self.stages, target.pass_seconds, self.total)
+        self.one = target.pass_seconds(attack)
+        self.pace = Pace(job.attack.name, self.stages, self.one, self.total)
         self.components_before = {c.name: c for c in record.components}
         self.seconds = dict.fromkeys(self.standing.components, 0.0)
 
@@ -215,7 +214,7 @@ class _Run:
             return ADAPTER_IN_FLIGHT
         rows = self.record.pass_shape.search * passes_at_once(self.target.device)
         images = max(1, rows // stage.width)  # so many fill the passes that run side by side
-        seconds = self.target.pass_seconds.of_stage(stage)
+        seconds = max(self.one.of_stage(stage), 1e-9)
         return int(min(MOST_IN_FLIGHT, max(1, BLOCK_SECONDS / seconds // images) * images))
 
     def _block(self, number: int) -> None:
@@ -239,10 +238,13 @@ class _Run:
         judge = self.target.judge(self.job.threat, shape.judge, self.repeats)
         images = self.target.pixels(self.places[places])
         logits = self.target.clean_logits(self.places[places], judge)
-        block = Block(judge, self.job.stop, self.standing.take(places), images, logits)
+        every_image = getattr(self.job.attack.attack, "every_image", False)
+        standing = self.standing.take(places)
+        block = Block(judge, self.job.stop, standing, images, logits, every_image)
         tick = self._ticker(number, places, len(block.attacked))
         try:
-            unchanged = block.run(stage, self.target.search, shape.search, self.job.seed, tick)
+            search = self.target.searched_by(self.job.attack.attack)
+            unchanged = block.run(stage, search, shape.search, self.job.seed, tick)
         except BaseException as error:
             self.record.cost.passes_redone += block.unsettled_passes()
             if isinstance(error, KeyboardInterrupt):
@@ -283,7 +285,7 @@ class _Run:
             block.rows.columns["candidate"] = block.candidates
         self.standing.put(places[kept], block.rows.take(kept))
         settled = block.rows["settled"].nonzero()[:, 0]
-        charged = getattr(self.job.attack.attack, "black_box", False)
+        charged = all(stage.sees != "gradients" for stage in self.stages)
         found = block.rows.verdicts(settled, charged)
         self.verdicts |= {verdict.id: verdict for verdict in found}
         self.broken += sum(not verdict.survived for verdict in found)

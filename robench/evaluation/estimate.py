@@ -7,6 +7,9 @@ from robench.evaluation.engine import Job
 from robench.evaluation.store import Shard
 from robench.evaluation.target import Target
 
+_CHECKS = 2
+"""Passes of the judge: the clean forward and the verification."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -28,13 +31,13 @@ def estimate(target: Target, jobs: Sequence[Job], shard: Shard | None) -> Estima
     ids = target.set.ids.tolist()
     n = len(shard.take(ids) if shard else ids)
     forward = backward = 0
+    seconds = 0.0
     for job in jobs:
-        for stage in job.attack.attack.stages(job.attack.name, target.defense.num_classes):
-            forward += stage.forward_passes
-            backward += stage.backward_passes
-    checks = 2 * len(jobs)  # the clean forward and the verification
-    one = target.pass_seconds
-    # Float32 verification takes about as long as one gradient pass of the search copy.
-    seconds = n * (one.of(forward, backward) + checks * one.gradient)
-    passes = n * (forward + checks), n * backward
+        attack, one = job.attack.attack, target.pass_seconds(job.attack.attack)
+        stages = attack.stages(job.attack.name, target.defense.num_classes)
+        forward += sum(stage.forward_passes for stage in stages) + _CHECKS
+        backward += sum(stage.backward_passes for stage in stages)
+        # Float32 verification takes about as long as one gradient pass of the search copy.
+        seconds += n * (sum(map(one.of_stage, stages)) + _CHECKS * one.gradient)
+    passes = n * forward, n * backward
     return Estimate(target.defense.name, n, *passes, seconds, target.defense.notes)

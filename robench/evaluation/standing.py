@@ -47,15 +47,16 @@ class Standing:
         """(N,) bool, once the clean images are scored."""
         return self["clean_prediction"] == self["labels"]
 
-    def score_clean(self, logits: Tensor) -> None:
-        """Take in the judge's clean logits (N, K); a clean-wrong image is settled."""
+    def score_clean(self, logits: Tensor, settle_wrong: bool = True) -> None:
+        """Take in the judge's clean logits (N, K). settle_wrong: clean-wrong images are done."""
         self.columns["clean_prediction"] = logits.argmax(dim=1)
         self.columns["clean_margin"] = margin_of(logits, self["labels"]).double()
         new = self["checks"] == 0
         self["prediction"][new] = self["clean_prediction"][new]
         self["margin"][new] = self["clean_margin"][new]
         self["checks"][new] = 1
-        self["settled"][new] = ~self.correct[new]
+        if settle_wrong:
+            self["settled"][new] = ~self.correct[new]
 
     def open_at(self, stage: int) -> Tensor:
         """(A,) positions of the images whose next stage it is."""
@@ -141,7 +142,7 @@ class Standing:
         return [
             Component(
                 name=component,
-                broken=int((self["broken_by"] == place + 1).sum()),
+                broken=int(((self["broken_by"] == place + 1) & self.correct).sum()),
                 forward_passes=int(self["forward/" + component].sum()),
                 backward_passes=int(self["backward/" + component].sum()),
                 unconfirmed_hits=int(self["unconfirmed/" + component].sum()),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robench.core.errors import InputError
+from robench.core.protocols import Attack
 from robench.core.record import DefenseInfo, Flag, ImagesInfo, PassShape, format_ids
 from robench.core.threat import ThreatModel
 from robench.data.evalset import EvalSet
@@ -23,7 +24,7 @@ from robench.models.passes import (
     passes_at_once,
     resolve_precision,
 )
-from robench.models.prepare import prepare
+from robench.models.prepare import SearchModel, prepare
 from robench.models.view import ModelView
 from robench.numerics.losses import cross_entropy
 
@@ -60,6 +61,10 @@ class Target:
         wanted = resolve_precision(precision, device)
         with exact_float32():
             self.search = prepare(self.model, self.pixels(slice(0, _PREPARATION_IMAGES)), wanted)
+        # Plain layers may run in several threads, the unmodified ones too.
+        itself = "the unmodified defense"
+        self._defense = SearchModel(self._exact, "fp32", itself, self.search.traced)
+        self._seconds: dict[str, PassSeconds] = {}
         self.flags: tuple[Flag, ...] = (*defense_flags(self), *self._fallback_flags(wanted))
 
     def pixels(self, where: slice | Tensor) -> Tensor:
@@ -98,16 +103,27 @@ class Target:
             sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return sha.hexdigest()
 
-    @cached_property
-    def pass_seconds(self) -> PassSeconds:
-        """Measured time of a pass of the search copy; kernels are warmed up on the way."""
+    def _exact(self, x: Tensor) -> Tensor:
+        with exact_float32():
+            return self.model(x)  # type: ignore[no-any-return]
+
+    def searched_by(self, attack: Attack) -> SearchModel:
+        """What an attack's passes run on: the search copy, or the defense where it asks for it."""
+        return self._defense if getattr(attack, "on_defense", False) else self.search
+
+    def pass_seconds(self, attack: Attack) -> PassSeconds:
+        """Measured time of a pass of an attack; kernels are warmed up on the way."""
+        search = self.searched_by(attack)
+        if search.note not in self._seconds:
+            self._seconds[search.note] = self._measure_passes(search)
+        return self._seconds[search.note]
+
+    def _measure_passes(self, search: SearchModel) -> PassSeconds:
         # As many passes as run side by side, or the others' time would be missed.
         x = self.pixels(slice(0, self.shape.search * passes_at_once(self.device)))
         ids, labels = self.ids[: len(x)], self.labels[: len(x)]
         logits = torch.zeros(len(x), self.defense.num_classes, device=self.device)
-        view = ModelView(
-            self.search, self.model, self.shape.search, ids, logits, lambda *_: None, {}
-        )
+        view = ModelView(search, self.model, self.shape.search, ids, logits, lambda *_: None, {})
         rows = -(-len(x) // self.shape.search) * self.shape.search
         return PassSeconds(
             self._fastest(lambda: view.logits(x, ids)) / rows,

@@ -109,8 +109,9 @@ def test_sides_are_autoattacks(threat: ThreatModel, rescale: bool) -> None:
 
 def test_square_5000_asks_for_its_start_on_top_of_5000_proposals() -> None:
     (named,) = resolve_attacks("square_5000")
-    assert named.attack == square_5000 and named.attack.black_box
+    assert named.attack == square_5000
     stages = named.attack.stages("square_5000", 10)
+    assert {stage.sees for stage in stages} == {"logits"}
     assert sum(stage.forward_passes for stage in stages) == 5001
     assert [stage.label for stage in stages[:2]] == ["queries 1-501", "queries 502-1001"]
     assert stages[-1].label == "queries 4502-5001"

@@ -37,6 +37,6 @@ def test_bf16_descends_as_float32_does() -> None:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-        losses[precision] = float(loss)
+        losses[precision] = loss.item()
     assert losses["fp32"] < 1.0
     assert losses["bf16"] == pytest.approx(losses["fp32"], abs=0.15)
