@@ -30,6 +30,21 @@ ATTACKS = Table(
             ("white-box", "all", "paper"),
             "worst case of APGD, FAB-T and Square; [version=standard|plus|rand]",
         ),
+        "transfer_pgd_trades": (
+            "robench.attacks.transfer:transfer_pgd_trades",
+            ("black-box", "all", "paper"),
+            "pgd_trades crafted on a surrogate (--surrogate REF)",
+        ),
+        "transfer_cw_inf": (
+            "robench.attacks.transfer:transfer_cw_inf",
+            ("black-box", "all", "paper"),
+            "cw_inf crafted on a surrogate (--surrogate REF)",
+        ),
+        "square": (
+            "robench.attacks.square:square",
+            ("black-box", "all", "paper"),
+            "random search with square windows, 100 queries; linf or l2",
+        ),
         "screen": (
             "robench.attacks.screen:screen",
             (),

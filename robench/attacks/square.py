@@ -132,8 +132,22 @@ class Square:
         return _LinfMoves(images, threat, windows, tries=1 if self.compat else 1 + REDRAWS)
 
 
+@dataclass(frozen=True)
+class Square100(Square):
+    """Square as a black-box benchmark: so few queries, all of them to the defense itself.
+
+    Rescaled as in the paper and its code; `rescale=false` begins the schedule of 10,000 proposals.
+    """
+
+    queries: int = 100
+    rescale: bool = True
+
+    on_defense: ClassVar[bool] = True
+
+
 # AutoAttack's 5000 queries are proposals: it asks for its start on top of them.
 square_5000 = Square(queries=5001)
+square = Square100()
 
 
 @dataclass(frozen=True)

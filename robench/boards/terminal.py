@@ -21,9 +21,10 @@ from rich.text import Text
 
 from robench.boards import words
 from robench.boards.columns import call
+from robench.boards.matrix import Matrix, matrices
 from robench.boards.pairs import Comparison
 from robench.boards.rank import Board, Cell, Line
-from robench.core.row import WORST_CASE, Row
+from robench.core.row import Row
 from robench.core.threat import format_eps
 
 # Characters of a column, `W 62.50 [15.6,100.0]` and its gap, and of rank and clean accuracy.
@@ -91,7 +92,16 @@ def render_rows(rows: Sequence[Row]) -> RenderableType:
         return Text("no rows")
     groups = [list(group) for _, group in groupby(rows, key=_setting)]
     several = len(groups) > 1
-    return Group(*(part for group in groups for part in _result(group, several)))
+    tables = [part for group in groups for part in _result(group, several)]
+    return Group(*tables, *(part for found in matrices(rows) for part in _matrix(*found)))
+
+
+def _matrix(attack: str, cells: Matrix) -> Iterable[RenderableType]:
+    yield Text(words.plain(f"{attack}: robust accuracy by surrogate and defense"), style="bold")
+    table = _table([words.plain(name) for name in cells[0]], right=set(range(1, len(cells[0]))))
+    for row in cells[1:]:
+        table.add_row(*(Text(words.plain(text)) for text in row))
+    yield table
 
 
 def _setting(row: Row) -> tuple[str, str, str, float]:
@@ -113,11 +123,12 @@ def _result(rows: Sequence[Row], several: bool) -> Iterable[RenderableType]:
     for row in rows:
         if len(row.components) > 1:
             yield from _parts(row)
+    yield from _sentences("", [words.plain(text) for row in rows for text in words.queries(row)])
     reasons = [f"{row.attack} {words.status(row)}: {row.reason}" for row in rows if row.reason]
     yield from _sentences("", [words.plain(reason) for reason in reasons])
     yield from _sentences("", _members(rows))
     yield from _sentences("Flags:", words.flags(rows, [row.attack for row in rows]))
-    calls = [call(row.attack, row.parameters) for row in rows if row.attack != WORST_CASE]
+    calls = [call(row.attack, row.parameters) for row in rows if "members" not in row.parameters]
     yield Text(words.plain(f"Parameters: {', '.join(calls)}"))
     if several:
         yield Text()
@@ -158,7 +169,9 @@ def _tight(share: float | None, interval: tuple[float, float] | None) -> str:
 
 
 def _members(rows: Sequence[Row]) -> list[str]:
-    united = [(row.attack, row.parameters["members"]) for row in rows if row.attack == WORST_CASE]
+    united = [
+        (row.attack, row.parameters["members"]) for row in rows if "members" in row.parameters
+    ]
     return [
         words.plain(f"{attack}: an image survives all of {', '.join(members)}.")
         for attack, members in united

@@ -63,6 +63,16 @@ def mark(row: Row) -> str:
     return max((_MARKS[flag.level] for flag in row.flags), default="")
 
 
+def queries(row: Row) -> list[str]:
+    """What a black-box attack asked about an image; empty for all others."""
+    if row.queries_mean is None:
+        return []
+    return [
+        f"{row.attack}: {row.queries_mean:.1f} queries an attacked image on average, median "
+        f"{row.queries_median:g}, at most {row.queries_most}."
+    ]
+
+
 def title(board: Board) -> str:
     """`cifar10, 500 images (3fa9c1d2), linf eps 8/255`: the digits tell image sets apart."""
     ground = board.ground

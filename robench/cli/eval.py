@@ -66,6 +66,10 @@ def evaluate_command(
     require_confident: Annotated[
         bool, typer.Option("--require-confident", help="Requirements on the interval's end.")
     ] = False,
+    surrogate: Annotated[
+        str | None,
+        typer.Option(help="Networks that transfer attacks are crafted on; several at commas."),
+    ] = None,
     pi_adv: Annotated[float, typer.Option(help="Weight of robust accuracy in W-Robust.")] = 0.5,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say passes and expected time.")
@@ -104,6 +108,7 @@ def evaluate_command(
         "out": out,
         "save_adversarial": save_adversarial,
         "pi_adv": pi_adv,
+        "surrogate": surrogate,
     }
     result = _evaluate(split_list(defense), attacks, settings, dry_run, json)
     if not dry_run:

@@ -24,6 +24,11 @@ def runs_folder() -> Path:
     return home() / "runs"
 
 
+def crafted_folder() -> Path:
+    """Where candidates crafted on surrogates are kept, to be used again."""
+    return home() / "crafted"
+
+
 def records_folder() -> Path:
     """Where `robench eval` writes records unless told otherwise."""
     return home() / "records"

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -177,13 +178,23 @@ class Component(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
 
 
-class Summary(msgspec.Struct, frozen=True):
+class QueryUse(msgspec.Struct, frozen=True):
+    """Queries charged to the images that were attacked."""
+
+    mean: float
+    median: float
+    most: int
+
+
+class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     """Figures stored for people who read the file; recomputed and compared on reading."""
 
     n: int
     clean_accuracy: float
     robust_accuracy: float
     robust_interval_95: tuple[float, float]
+    queries: QueryUse | None = None
+    """Of a black-box attack."""
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -235,7 +246,17 @@ class Record(msgspec.Struct, kw_only=True):
         robust = wilson(sum(self.verdicts.survived), n)
         clean = sum(self.verdicts.clean_correct) / n if n else 0.0
         value = robust.value if n else 0.0
-        return Summary(n, clean, value, (robust.low, robust.high))
+        use = query_use(self.verdicts)
+        return Summary(n, clean, value, (robust.low, robust.high), use)
+
+
+def query_use(verdicts: Verdicts) -> QueryUse | None:
+    """What a black-box attack asked about the clean-correct images; None for other attacks."""
+    pairs = zip(verdicts.queries, verdicts.clean_correct, strict=True)
+    charged = [queries for queries, correct in pairs if correct and queries is not None]
+    if not charged:
+        return None
+    return QueryUse(statistics.fmean(charged), statistics.median(charged), max(charged))
 
 
 def measurement_key(

@@ -6,7 +6,15 @@ from typing import Any
 import msgspec
 
 from robench.core.errors import InputError
-from robench.core.record import Component, Flag, Record, Status, Stop, Verdicts
+from robench.core.record import (
+    Component,
+    Flag,
+    Record,
+    Status,
+    Stop,
+    Verdicts,
+    query_use,
+)
 from robench.core.statistics import w_robust, wilson
 
 WORST_CASE = "worst_case"
@@ -37,6 +45,10 @@ class Row(msgspec.Struct, kw_only=True):
     forward_passes: int = 0
     backward_passes: int = 0
     queries: int | None = None
+    queries_mean: float | None = None
+    """Of the attacked images, for black-box attacks; then the median and the most of them."""
+    queries_median: float | None = None
+    queries_most: int | None = None
     components: list[Component] = []
     """What each part of the attack broke and took, in their order."""
     record: str | None = None
@@ -63,6 +75,9 @@ def row_of(record: Record, pi_adv: float = 0.5, path: str | None = None) -> Row:
         record=path,
     )
     _fill_figures(row, record.verdicts, record.verdicts.survived, pi_adv)
+    use = query_use(record.verdicts)
+    if use is not None:
+        row.queries_mean, row.queries_median, row.queries_most = use.mean, use.median, use.most
     return row
 
 

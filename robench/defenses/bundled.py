@@ -6,6 +6,9 @@ from pathlib import Path
 from robench.core.errors import InputError
 from robench.defenses.settings import Entry
 
+SURROGATES = {"cifar10": "fast-at-early-resnet18-w32"}
+"""Data set -> the network that transfer attacks are crafted on unless another one is named."""
+
 _WEIGHTS = Path(__file__).with_name("weights")
 
 

@@ -1,7 +1,7 @@
 """What an evaluation will cost, from the passes of its attacks and one measured pass."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robench.evaluation.engine import Job
 from robench.evaluation.store import Shard
@@ -24,6 +24,15 @@ class Estimate:
     backward_passes: int
     seconds: float
     notes: tuple[str, ...] = ()
+
+    def plus(self, others: "Sequence[Estimate]") -> "Estimate":
+        """With what else must be done first."""
+        return replace(
+            self,
+            forward_passes=self.forward_passes + sum(other.forward_passes for other in others),
+            backward_passes=self.backward_passes + sum(other.backward_passes for other in others),
+            seconds=self.seconds + sum(other.seconds for other in others),
+        )
 
 
 def estimate(target: Target, jobs: Sequence[Job], shard: Shard | None) -> Estimate:

@@ -106,6 +106,7 @@ def record_flags(
         _batch_dependent(attack),
         _square_helps(components, len(verdicts)),
         *_remarks(attack, classes),
+        _published_count(verdicts, attack),
     ]
     return [flag for flag in found if flag is not None]
 
@@ -194,6 +195,19 @@ def _remarks(attack: Any, classes: int) -> list[Flag]:
     """What the attack says of itself: what few classes changed, what it must not pass for."""
     said = attack.remarks(classes) if hasattr(attack, "remarks") else []
     return [Flag(name="attack_remark", level="info", message="; ".join(said))] if said else []
+
+
+def _published_count(verdicts: Verdicts, attack: Any) -> Flag | None:
+    """The count of published transfer scripts, where the attack went after every image."""
+    if not getattr(attack, "every_image", False) or not len(verdicts):
+        return None
+    pairs = zip(verdicts.prediction, verdicts.label, strict=True)
+    share = sum(prediction == label for prediction, label in pairs) / len(verdicts)
+    message = (
+        f"{share:.1%} if a clean-wrong image that the perturbation puts right counts as robust, "
+        "as in the published scripts"
+    )
+    return Flag(name="published_count", level="info", message=message, value=share)
 
 
 def _batch_dependent(attack: Any) -> Flag | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from robench.attacks.resolve import NamedAttack, resolve_attacks
+from robench.attacks.transfer import Transfer
 from robench.core.errors import InputError, RobenchError
 from robench.core.folders import records_folder
 from robench.core.project import records_default
@@ -23,6 +24,7 @@ from robench.evaluation.estimate import Estimate, estimate
 from robench.evaluation.pace import Report
 from robench.evaluation.result import Result
 from robench.evaluation.store import RecordFile, Shard
+from robench.evaluation.surrogate import Surrogates
 from robench.evaluation.target import Target
 from robench.models.passes import resolve_device
 
@@ -37,7 +39,8 @@ class Options:
     n: first n images, None: all. images: ids such as "0-99,512" instead. eps: None: the defense's
     own, else 8/255 (linf) or 0.5 (l2). stop: None: each attack's default. batch_size: images in
     flight, None: measured. out: folder of the records, None: that of robench.toml, else the user's
-    data folder.
+    data folder. surrogate: of transfer attacks, one or several references at commas, None: the data
+    set's own.
     """
 
     dataset: str | EvalSet | None = None
@@ -58,6 +61,7 @@ class Options:
     out: Path | None = None
     save_adversarial: bool = False
     pi_adv: float = 0.5
+    surrogate: str | None = None
 
 
 def evaluate(
@@ -123,14 +127,29 @@ class _Session:
         ref = options.dataset if isinstance(options.dataset, str) else images.name
         self.threat = _threat(self.defense, options)
         self.threat.check_against(images.images[0].size)
-        self.jobs = [self._job(attack) for attack in attacks]
-        self.not_run = {job.attack.name: check_job(job) for job in self.jobs}
         device = resolve_device(options.device)
+        known = not isinstance(options.dataset, EvalSet)
+        plain = base_name(ref) if known else images.name
+        self.surrogates = Surrogates(images, ref, plain, device, options.precision)
         with foreign(self.defense.name):
             self.target = Target(self.defense, images, ref, device, options.precision)
             self.warnings = self._warnings()
+        self.jobs = [job for attack in attacks for job in self._jobs(attack)]
         self.rows: list[Row] = []
         self.records: list[Record] = []
+
+    def _jobs(self, attack: NamedAttack) -> list[tuple[Job, str | None]]:
+        """The attack's jobs, each with the reason why it cannot run; one for every surrogate."""
+        if not isinstance(attack.attack, Transfer):
+            job = self._job(attack)
+            return [(job, check_job(job))]
+        refs = self.surrogates.named(attack.attack.surrogate or self.options.surrogate)
+        if not refs:
+            return [(self._job(attack), "no surrogate: give --surrogate REF")]
+        settled = [self.surrogates.settled(attack, ref) for ref in refs]
+        jobs = [self._job(one) for one in settled]
+        why_not = self.surrogates.why_not
+        return [(job, check_job(job) or why_not(job.attack, self.target)) for job in jobs]
 
     def _job(self, attack: NamedAttack) -> Job:
         stop: Stop = self.options.stop or attack.attack.stops[0]
@@ -146,19 +165,46 @@ class _Session:
 
     def estimate(self) -> Estimate:
         """Passes and expected seconds of the jobs that can run."""
-        jobs = [job for job in self.jobs if self.not_run[job.attack.name] is None]
-        return estimate(self.target, jobs, self.shard)
+        jobs = [job for job, reason in self.jobs if reason is None]
+        own = estimate(self.target, jobs, self.shard)
+        crafting = [
+            estimate(target, [job], self.shard)
+            for target, job, file in self._crafting(jobs)
+            if (kept := file.load()) is None or kept.status != "done"
+        ]
+        return own.plus(crafting)
+
+    def _crafting(self, jobs: Sequence[Job]) -> list[tuple[Target, Job, RecordFile]]:
+        """What transfer jobs need crafted first, each once."""
+        transfers = [job for job in jobs if isinstance(job.attack.attack, Transfer)]
+        return [self.surrogates.crafting(job, self.shard) for job in transfers]
 
     def run(self, progress: Report) -> None:
         """Fill rows and records; a failed attack does not stop the others."""
-        for job in self.jobs:
-            reason = self.not_run[job.attack.name]
+        for job, reason in self.jobs:
             self.rows.append(
                 self._measured(job, progress) if reason is None else self._row(job, reason)
             )
+        self.rows += self._pools()
         row = worst_case(self.records, self.options.pi_adv)
         if row is not None:
             self.rows.append(row)
+
+    def _pools(self) -> list[Row]:
+        """Of each transfer attack the worst case over its surrogates, where it has several."""
+        pools: dict[str, list[Record]] = {}
+        for record in self.records:
+            if record.attack.parameters.get("surrogate"):
+                pools.setdefault(record.attack.name, []).append(record)
+        rows = []
+        for name, records in pools.items():
+            row = worst_case(records, self.options.pi_adv)
+            if row is not None:
+                row.attack = f"{name} (any)"
+                members = [record.attack.parameters["surrogate"] for record in records]
+                row.parameters = {"members": members}
+                rows.append(row)
+        return rows
 
     def _measured(self, job: Job, progress: Report) -> Row:
         options = self.options
@@ -166,7 +212,7 @@ class _Session:
         file = RecordFile(out, draft_record(self.target, job), self.shard)
         sitting = Sitting(options.batch_size, self.shard, options.save_adversarial, progress)
         try:
-            record = measure(self.target, job, file, sitting)
+            record = measure(self.target, self._ready(job, file, sitting), file, sitting)
         except InputError:
             raise
         except RobenchError as error:
@@ -179,6 +225,14 @@ class _Session:
         self.records.append(record)
         path = file.whole if record.status == "done" else file.path
         return row_of(record, options.pi_adv, str(path))
+
+    def _ready(self, job: Job, file: RecordFile, sitting: Sitting) -> Job:
+        """The job with its candidates, where it is a transfer that has no record yet."""
+        kept = file.load()
+        done = kept is not None and kept.status == "done" and not sitting.save_adversarial
+        if done or not isinstance(job.attack.attack, Transfer):
+            return job
+        return self.surrogates.crafted(job, sitting)
 
     def _row(self, job: Job, reason: str, failed: bool = False) -> Row:
         return Row(

@@ -31,3 +31,30 @@ class Tires(nn.Module):
 def tires() -> nn.Module:
     """A defense that fails in the middle of a long attack."""
     return Tires()
+
+
+def other() -> nn.Module:
+    """A surrogate: other weights."""
+    return small_cnn(seed=1)
+
+
+def third() -> nn.Module:
+    """Another one."""
+    return small_cnn(seed=2)
+
+
+class Doubled(nn.Module):
+    """The small network with twice its logits: another fingerprint, the same gradients' signs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small_cnn()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = 2 * self.network(x)
+        return logits
+
+
+def doubled() -> nn.Module:
+    """See `Doubled`."""
+    return Doubled()

@@ -194,3 +194,19 @@ def test_adapters_say_that_they_ran_on_the_defense_itself(tmp_path: Path) -> Non
     assert record.precision == "fp32" and record.search_model == "the unmodified defense"
     assert record.attack.parameters["steps"] == 2
     assert "batch_dependent" in {flag.name for flag in record.flags}
+
+
+def test_queries_of_a_black_box_attack_are_stated(tmp_path: Path) -> None:
+    result = score(tmp_path, "square[queries=7],fgsm", eps=2 / 255)
+    record, white = result.records
+    asked = [
+        q for q, c in zip(record.verdicts.queries, record.verdicts.clean_correct, strict=True) if c
+    ]
+    row = result.rows[0]
+    assert row.queries_mean == sum(asked) / 60 and row.queries_most == max(asked) == 7
+    assert row.queries_median == sorted(asked)[30] == sorted(asked)[29]
+    assert row.queries == sum(asked)  # a clean-wrong image is asked nothing
+    assert record.search_model == "the unmodified defense" and record.precision == "fp32"
+    assert record.summary().queries is not None and white.summary().queries is None
+    assert read_record(Path(row.record or "")) == record
+    assert result.rows[1].queries_mean is None
