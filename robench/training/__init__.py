@@ -70,6 +70,11 @@ METHODS = Table(
             (),
             "one teacher from the averaged logits of two, a reconstruction (after You et al. 2017)",
         ),
+        "mmard-style": (
+            "robench.training.methods.mmard:mmard_style",
+            (),
+            "attacks the robust teacher, too, and learns how its answers move; a reconstruction",
+        ),
         "mtard-baseline": (
             "robench.training.methods.bmtard:mtard_baseline",
             (),

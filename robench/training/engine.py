@@ -11,7 +11,7 @@ from robench.numerics.random import BatchDraws
 from robench.training.checkpoint import check_finite
 from robench.training.images import TrainingImages
 from robench.training.inner import Crafter, bounds, starting_points
-from robench.training.method import Method, Network, Watch
+from robench.training.method import Method, Teacher, Watch
 from robench.training.ranks import Ranks
 from robench.training.recipe import Inner, Recipe
 from robench.training.schedule import Schedule
@@ -25,7 +25,7 @@ class TrainingStep:
     images: Tensor
     labels: Tensor
     ids: Tensor
-    teachers: Mapping[str, Network]
+    teachers: Mapping[str, Teacher]
     inner: Inner
     draws: BatchDraws
     epoch: int
@@ -61,13 +61,21 @@ class TrainingStep:
         within_ball: bool = True,
         step_sizes: Sequence[float] | None = None,
         watch: Watch | None = None,
+        beside: str | None = None,
     ) -> Tensor:
         """See `Step.ascend`."""
         if start is None:
             start = starting_points(self.inner, self.images, self.ids, self.draws)
         sizes = [self.inner.step] * self.inner.steps if step_sizes is None else step_sizes
         low, high = bounds(self.inner, self.images, within_ball)
-        return self.crafter.ascend(loss, targets, start, low, high, sizes, watch)
+        if beside is None:
+            return self.crafter.ascend(loss, targets, start, low, high, sizes, watch)
+        teacher = self.teachers[beside]
+        rows = None if teacher.threads else len(start)
+        network = teacher.with_gradient
+        return self.crafter.ascend(
+            loss, targets, start, low, high, sizes, watch, network, rows=rows
+        )
 
 
 class Trainer:
@@ -82,7 +90,7 @@ class Trainer:
         recipe: Recipe,
         network: nn.Module,
         method: Method,
-        teachers: Mapping[str, Network],
+        teachers: Mapping[str, Teacher],
         images: TrainingImages,
         precision: str,
         ranks: Ranks | None = None,

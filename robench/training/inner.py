@@ -78,22 +78,31 @@ class Crafter:
         high: Tensor,
         step_sizes: Sequence[float],
         watch: Watch | None = None,
+        beside: Forward | None = None,
+        *,
+        rows: int | None = None,
     ) -> Tensor:
-        """Last iterates (B, C, H, W) of signed gradient ascent on the loss."""
-        with self._forward() as forward:
+        """Last iterates (B, C, H, W) of signed gradient ascent on the loss.
+
+        beside: a network whose logits stand behind the student's. rows: of a pass; None: measured.
+        """
+        with self._forward() as student:
+
+            def forward(z: Tensor) -> Tensor:
+                return student(z) if beside is None else torch.cat([student(z), beside(z)], dim=1)
 
             def climb(piece: tuple[Tensor, ...]) -> Tensor:
                 places, own, x, lowest, highest = piece
 
-                def gradient(z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-                    logits, direction = loss_gradient(forward, loss, z, own[rows])
+                def gradient(z: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+                    logits, direction = loss_gradient(forward, loss, z, own[at])
                     if watch is not None:
                         watch(places, logits)
                     return logits, direction
 
                 return signed_ascent(gradient, x, lowest, highest, step_sizes=step_sizes)
 
-            rows = self._rows(start)
+            rows = rows or self._rows(start)
             places = torch.arange(len(start), device=start.device)
             cut = (torch.split(values, rows) for values in (places, targets, start, low, high))
             pieces = zip(*cut, strict=True)

@@ -16,6 +16,23 @@ Watch = Callable[[Tensor, Tensor], None]
 """(rows (A,) of the batch, their logits (A, K)) -> None; pieces of a batch come from threads."""
 
 
+class Teacher(Protocol):
+    """A network that is distilled: called, it gives logits without gradient."""
+
+    @property
+    def threads(self) -> bool:
+        """Whether several threads may ask it at once."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Network`."""
+        ...
+
+    def with_gradient(self, x: Tensor) -> Tensor:
+        """The same logits, differentiable in the images."""
+        ...
+
+
 class Step(Protocol):
     """A training step as a method sees it: the batch, the networks, and the inner maximisation."""
 
@@ -25,8 +42,12 @@ class Step(Protocol):
     """(B,) int64."""
     ids: Tensor
     """(B,) int64, places in the training part."""
-    teachers: Mapping[str, Network]
-    """By role; evaluation mode, no gradient."""
+
+    @property
+    def teachers(self) -> Mapping[str, Network]:
+        """By role; evaluation mode, no gradient."""
+        ...
+
     inner: Inner
     """The recipe's settings of the inner maximisation."""
     draws: BatchDraws
@@ -55,12 +76,14 @@ class Step(Protocol):
         within_ball: bool = True,
         step_sizes: Sequence[float] | None = None,
         watch: Watch | None = None,
+        beside: str | None = None,
     ) -> Tensor:
         """Images (B, C, H, W) that maximise `loss(frozen student's logits, targets)`.
 
         targets: (B, ...), whatever the loss takes. start: None, that of the recipe. within_ball:
         project to the eps ball around the images, too, not only to [0, 1]. step_sizes: pixel
-        units, None: those of the recipe. watch: is shown each iterate but the last.
+        units, None: those of the recipe. watch: is shown each iterate but the last. beside: the
+        role of a teacher whose logits stand behind the student's, (B, 2K) in all.
         """
         ...
 

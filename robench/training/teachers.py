@@ -35,9 +35,18 @@ class ReadyTeacher:
             with torch.no_grad():
                 return self.copy.forward(piece).float()
 
-        if not self.copy.traced:  # foreign code may not be safe to call from several threads
+        if not self.threads:
             return forward(x)
         return torch.cat(list(side_by_side(forward, torch.split(x, piece_rows(x)))))
+
+    @property
+    def threads(self) -> bool:
+        """Foreign code may not be safe to call from several threads."""
+        return self.copy.traced
+
+    def with_gradient(self, x: Tensor) -> Tensor:
+        """The same logits, differentiable in the images."""
+        return self.copy.forward(x).float()
 
     @property
     def facts(self) -> dict[str, str]:

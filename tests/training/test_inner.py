@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from robench.models.build import build
-from robench.numerics.losses import cross_entropy
+from robench.numerics.losses import cross_entropy, cross_entropy_float32
 from robench.numerics.random import BatchDraws
 from robench.training.inner import PIECE_ROWS, Crafter, bounds, starting_points
 from robench.training.recipe import Inner
 from robench.training.student import TrainingForward
+from tests.harness import random_images, small_cnn
 
 INNER = Inner(eps="8/255", steps=5, step_size="2/255")
 
@@ -134,3 +135,29 @@ def test_a_watcher_sees_every_iterate_but_the_last_with_its_place_in_the_batch()
     assert seen.tolist() == [3] * len(images)
     expected = crafter.logits(images)
     torch.testing.assert_close(torch.stack([first[i] for i in range(len(images))]), expected)
+
+
+@pytest.mark.parametrize("rows", [None, 2])
+def test_a_teacher_beside_the_student_is_attacked_as_well(rows: int | None) -> None:
+    """The sum of both networks' cross-entropies, step by step, whatever the pieces."""
+    student, teacher = small_cnn(), small_cnn(seed=1)
+    images, labels = random_images(6), torch.arange(6)
+    crafter = Crafter(student, TrainingForward(student, "fp32"), "eval", torch.float32)
+    low, high = bounds(INNER, images, within_ball=True)
+
+    def both(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [cross_entropy_float32(half, targets) for half in logits.chunk(2, dim=1)]
+        return parts[0][0] + parts[1][0], torch.cat([slope for _, slope in parts], dim=1)
+
+    sizes = [INNER.step] * 3
+    x = crafter.ascend(both, labels, images, low, high, sizes, beside=teacher, rows=rows)
+    expected = images
+    for size in sizes:
+        z = expected.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(student(z), labels, reduction="sum")
+        loss = loss + nn.functional.cross_entropy(teacher(z), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, z)
+        expected = (expected + size * gradient.sign()).clamp(low, high)
+    assert (x - expected).abs().gt(1e-6).float().mean() < 0.001  # signs of vanishing gradients
+    alone = crafter.ascend(cross_entropy, labels, images, low, high, sizes)
+    assert not torch.equal(alone, x)
