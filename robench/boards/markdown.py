@@ -49,7 +49,8 @@ def _ranking_table(board: Board) -> str:
 def _ranking_line(board: Board, line: Line) -> list[str]:
     clean = words.percent(line.clean.row.clean_accuracy) if line.clean else "-"
     cells = [_cell(line.cells.get(column)) for column in board.columns]
-    return [str(line.rank or "-"), _code(line.label), clean, *cells]
+    said = f" ({_escape(words.plain(line.defense.label))})" if line.defense.label else ""
+    return [str(line.rank or "-"), _code(line.label) + said, clean, *cells]
 
 
 def _cell(cell: Cell | None) -> str:

@@ -66,7 +66,8 @@ def _block(board: Board, columns: Sequence[str]) -> Table:
     for line in board.lines:
         clean = words.percent(line.clean.row.clean_accuracy) if line.clean else "-"
         cells = [_cell(line.cells.get(column)) for column in columns]
-        table.add_row(Text(_rank(line)), Text(words.plain(line.label)), Text(clean), *cells)
+        said = [words.plain(text) for text in (line.label, line.defense.label) if text]
+        table.add_row(Text(_rank(line)), Text("\n".join(said)), Text(clean), *cells)
     return table
 
 
@@ -110,7 +111,8 @@ def _setting(row: Row) -> tuple[str, str, str, float]:
 
 def _result(rows: Sequence[Row], several: bool) -> Iterable[RenderableType]:
     first = rows[0]
-    heading = f"{first.defense} on {first.dataset}, {first.norm} eps {format_eps(first.eps)}"
+    label = f" ({first.label})" if first.label else ""
+    heading = f"{first.defense}{label} on {first.dataset}, {first.norm} eps {format_eps(first.eps)}"
     yield Text(words.plain(heading), style="bold")
     table = _table(
         ["attack", "n", "clean", "robust", "W-Robust", "stop", "prec", "passes", "time", "status"],

@@ -105,7 +105,16 @@ def scale(board: Board) -> str:
 def remarks(board: Board) -> list[str]:
     """What must be known beside the figures: lines without rank, cells without figures, ..."""
     unlike = differing_clean(board)
-    return [*unranked(board), *unfinished(board), *worst_cases(board), *unlike]
+    return [*noted(board), *unranked(board), *unfinished(board), *worst_cases(board), *unlike]
+
+
+def noted(board: Board) -> list[str]:
+    """What the loading of each defense found."""
+    return [
+        plain(f"{line.label}: {'; '.join(line.defense.notes)}.")
+        for line in board.lines
+        if line.defense.notes
+    ]
 
 
 def unranked(board: Board) -> list[str]:

@@ -114,6 +114,8 @@ class DefenseInfo(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_sha256: str | None = None
     key_rules: tuple[str, ...] = ()
     """Named rules by which checkpoint keys were mapped."""
+    label: str | None = None
+    """What every result must say of how it was trained: "small-scale, 5-step"."""
     notes: tuple[str, ...] = ()
     """What else a reader should know about the loading."""
 

@@ -24,6 +24,8 @@ class Row(msgspec.Struct, kw_only=True):
     """One line of a W-Robust table; accuracies are fractions of 1, null where not measured."""
 
     defense: str
+    label: str | None = None
+    """What must be said of the defense's training: "small-scale, 5-step"."""
     dataset: str
     attack: str
     parameters: dict[str, Any] = {}
@@ -59,6 +61,7 @@ def row_of(record: Record, pi_adv: float = 0.5, path: str | None = None) -> Row:
     """The row of one record. pi_adv: weight of robust accuracy in W-Robust, in [0, 1]."""
     row = Row(
         defense=record.defense.name,
+        label=record.defense.label,
         dataset=record.images.dataset,
         attack=record.attack.name,
         parameters=record.attack.parameters,
@@ -113,6 +116,7 @@ def worst_case(records: Sequence[Record], pi_adv: float = 0.5) -> Row | None:
     survived = [union[image] for image in first.verdicts.id]
     row = Row(
         defense=first.defense.name,
+        label=first.defense.label,
         dataset=first.images.dataset,
         attack=WORST_CASE,
         parameters={"members": [record.attack.name for record in done]},

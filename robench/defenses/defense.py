@@ -44,6 +44,8 @@ class Defense:
     eps: float | None = None
     """Radius it was trained for, pixel units of [0, 1]."""
     norm: Norm | None = None
+    label: str | None = None
+    """What every result must say of how it was trained, such as "small-scale, 5-step"."""
     source: dict[str, str] | None = None
     """{"path", "sha256"} of the checkpoint file."""
     key_rules: tuple[str, ...] = ()

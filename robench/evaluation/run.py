@@ -237,6 +237,7 @@ class _Session:
     def _row(self, job: Job, reason: str, failed: bool = False) -> Row:
         return Row(
             defense=self.defense.name,
+            label=self.defense.label,
             dataset=self.target.set.name,
             attack=job.attack.name,
             parameters=job.attack.info.parameters,

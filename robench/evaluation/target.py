@@ -155,6 +155,7 @@ class Target:
             dataset=defense.dataset,
             checkpoint_sha256=(defense.source or {}).get("sha256"),
             key_rules=tuple(defense.key_rules),
+            label=defense.label,
             notes=tuple(defense.notes),
         )
 

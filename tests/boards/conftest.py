@@ -54,6 +54,8 @@ def make_record(
     precision="fp32",
     seed=0,
     flags=(),
+    label=None,
+    notes=(),
 ):
     """clean, survived: one character an image, 1 for clean-correct and for survived."""
     order = range(len(clean)) if ids is None else ids
@@ -71,6 +73,8 @@ def make_record(
             num_classes=10,
             normalization="none",
             dataset="cifar10",
+            label=label,
+            notes=notes,
         ),
         images=ImagesInfo(
             dataset=dataset,

@@ -35,7 +35,13 @@ def records(record):
     return [
         record("trades", "pgd_sat", "1110", "1100", parameters=sgd, flags=[fragile(2)]),
         record("trades", "square", "1110", "1010", parameters={}, stop="any", flags=[fragile(1)]),
-        record("mart[w=8]", "pgd_sat", "1111", "1110", parameters=sgd, ref="runs/a b.safetensors"),
+        record(
+            *("mart[w=8]", "pgd_sat", "1111", "1110"),
+            parameters=sgd,
+            ref="runs/a b.safetensors",
+            label="small-scale, 5-step",
+            notes=("best epoch chosen on test images",),
+        ),
         record(
             "natural", "pgd_sat", "1111", "0000", parameters=sgd, flags=[no_op], precision="bf16"
         ),

@@ -55,6 +55,7 @@ def load(text: str, settings: Settings, input_shape: Shape) -> Defense:
         norm=settings.norm,
         source={"path": str(path), "sha256": checkpoint.sha256},
         key_rules=(*checkpoint.rules, *cleaned.rules, *rules),
+        label=checkpoint.metadata.get("label") or None,
         notes=(*notes, *_said(checkpoint.metadata)),
     )
 
@@ -89,10 +90,9 @@ def _normalization(
 
 
 def _said(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """What a reader of any result must know of how the checkpoint came about."""
-    label, selection = metadata.get("label", ""), metadata.get("selection", "")
-    by_test = "best epoch chosen on test images" if selection == "test" else ""
-    return tuple(filter(None, (label, by_test)))
+    """What a reader of any result must know of how the checkpoint was chosen."""
+    by_test = metadata.get("selection") == "test"
+    return ("best epoch chosen on test images",) if by_test else ()
 
 
 def _name(path: Path) -> str:
