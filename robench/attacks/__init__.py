@@ -45,6 +45,16 @@ ATTACKS = Table(
             ("black-box", "all", "paper"),
             "random search with square windows, 100 queries; linf or l2",
         ),
+        "rays": (
+            "robench.attacks.rays:rays",
+            ("black-box", "all", "paper"),
+            "ray search by predicted classes alone, 100 queries; linf",
+        ),
+        "gradient_estimation": (
+            "robench.attacks.gradient_estimation:gradient_estimation",
+            ("black-box", "all", "paper"),
+            "signed steps along estimated gradients, 22,040 queries; [preset=lite|mid|full]",
+        ),
         "screen": (
             "robench.attacks.screen:screen",
             (),
