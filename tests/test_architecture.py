@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "defenses": {"core", "models"},
     "evaluation": {"core", "numerics", "data", "models", "defenses", "attacks"},
     "training": {"core", "numerics", "data", "models", "defenses", "evaluation"},
+    "audit": {"core", "numerics", "data", "models", "defenses", "attacks", "evaluation"},
     "cli": {"core"},
 }
 THIRD_PARTY = {
@@ -119,7 +120,9 @@ def test_imports_for_types_and_inside_functions_are_free() -> None:
     assert violations("core", source) == []
 
 
-@pytest.mark.parametrize("command", ["--help", "eval --help", "list attacks", "list defenses"])
+@pytest.mark.parametrize(
+    "command", ["--help", "eval --help", "audit --help", "list attacks", "list defenses"]
+)
 def test_help_and_lists_load_nothing_heavy(command: str) -> None:
     code = (
         "import sys\nfrom robench.cli.main import app\n"

@@ -27,14 +27,15 @@ def render(boards: Sequence[Board]) -> str:
 
 def _section(board: Board) -> str:
     blocks = [
-        f"## {_escape(words.title(board))}",
-        _escape(f"{words.ranking(board)} {words.scale(board)}"),
+        f"## {escape(words.title(board))}",
+        escape(f"{words.ranking(board)} {words.scale(board)}"),
         _ranking_table(board),
-        _bullets(words.remarks(board)),
+        bullets(words.remarks(board)),
         _part("Neighbours", [words.neighbour(board, pair) for pair in board.pairs]),
+        _part("Worst class", words.worst_classes(board)),
         _part("Flags", words.board_flags(board)),
-        _table(["column", "parameters", "stop", "precision"], _column_lines(board)),
-        _table(["defense", "architecture", "parameters", "fingerprint"], _defense_lines(board)),
+        table(["column", "parameters", "stop", "precision"], _column_lines(board)),
+        table(["defense", "architecture", "parameters", "fingerprint"], _defense_lines(board)),
         f"Image set {_code(board.ground.digest[:12])}.",
         _commands(board),
     ]
@@ -43,13 +44,13 @@ def _section(board: Board) -> str:
 
 def _ranking_table(board: Board) -> str:
     header = ["rank", "defense", "clean", *(_code(column) for column in board.columns)]
-    return _table(header, [_ranking_line(board, line) for line in board.lines])
+    return table(header, [_ranking_line(board, line) for line in board.lines])
 
 
 def _ranking_line(board: Board, line: Line) -> list[str]:
     clean = words.percent(line.clean.row.clean_accuracy) if line.clean else "-"
     cells = [_cell(line.cells.get(column)) for column in board.columns]
-    said = f" ({_escape(words.plain(line.defense.label))})" if line.defense.label else ""
+    said = f" ({escape(words.plain(line.defense.label))})" if line.defense.label else ""
     return [str(line.rank or "-"), _code(line.label) + said, clean, *cells]
 
 
@@ -81,7 +82,7 @@ def _defense_lines(board: Board) -> Iterable[list[str]]:
     for line in board.lines:
         info = line.defense
         width = "" if info.width is None else f", width {info.width}"
-        architecture = _escape(words.plain(f"{info.architecture}{width}"))
+        architecture = escape(words.plain(f"{info.architecture}{width}"))
         fingerprint = _code(info.fingerprint[:12])
         yield [_code(line.label), architecture, f"{info.parameters:,}", fingerprint]
 
@@ -92,19 +93,22 @@ def _commands(board: Board) -> str:
 
 
 def _part(heading: str, sentences: Sequence[str]) -> str:
-    return f"{heading}:\n\n{_bullets(sentences)}" if sentences else ""
+    return f"{heading}:\n\n{bullets(sentences)}" if sentences else ""
 
 
-def _bullets(sentences: Iterable[str]) -> str:
-    return "\n".join(f"- {_escape(sentence)}" for sentence in sentences)
+def bullets(sentences: Iterable[str]) -> str:
+    """A list, one item a sentence."""
+    return "\n".join(f"- {escape(sentence)}" for sentence in sentences)
 
 
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are Markdown already."""
     rows = [header, ["---"] * len(header), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
     # An underscore inside a word is no emphasis, so names stay readable in the source.
     return re.sub(r"([\\`*\[\]<>|]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 

@@ -43,6 +43,7 @@ def _board(board: Board) -> Iterable[RenderableType]:
     yield Text(f"{words.ranking(board)} {words.scale(board)}")
     yield _Blocks(board)
     yield from _sentences("Neighbours:", [words.neighbour(board, pair) for pair in board.pairs])
+    yield from _sentences("Worst class:", words.worst_classes(board))
     yield from _sentences("Remarks:", words.remarks(board))
     yield from _sentences("Flags:", words.board_flags(board))
     yield Text()
@@ -62,7 +63,7 @@ class _Blocks:
 
 
 def _block(board: Board, columns: Sequence[str]) -> Table:
-    table = _table(["", "defense", "clean", *columns], right={0, 2})
+    table = grid(["", "defense", "clean", *columns], right={0, 2})
     for line in board.lines:
         clean = words.percent(line.clean.row.clean_accuracy) if line.clean else "-"
         cells = [_cell(line.cells.get(column)) for column in columns]
@@ -99,7 +100,7 @@ def render_rows(rows: Sequence[Row]) -> RenderableType:
 
 def _matrix(attack: str, cells: Matrix) -> Iterable[RenderableType]:
     yield Text(words.plain(f"{attack}: robust accuracy by surrogate and defense"), style="bold")
-    table = _table([words.plain(name) for name in cells[0]], right=set(range(1, len(cells[0]))))
+    table = grid([words.plain(name) for name in cells[0]], right=set(range(1, len(cells[0]))))
     for row in cells[1:]:
         table.add_row(*(Text(words.plain(text)) for text in row))
     yield table
@@ -114,7 +115,7 @@ def _result(rows: Sequence[Row], several: bool) -> Iterable[RenderableType]:
     label = f" ({first.label})" if first.label else ""
     heading = f"{first.defense}{label} on {first.dataset}, {first.norm} eps {format_eps(first.eps)}"
     yield Text(words.plain(heading), style="bold")
-    table = _table(
+    table = grid(
         ["attack", "n", "clean", "robust", "W-Robust", "stop", "prec", "passes", "time", "status"],
         right={1, 2, 7, 8},
         gap=0,
@@ -155,7 +156,7 @@ def _figures(row: Row) -> list[str]:
 def _parts(row: Row) -> Iterable[RenderableType]:
     """What each part of an attack left over and took."""
     yield Text(words.plain(f"Parts of {row.attack}:"))
-    table = _table(["part", "survivors", "passes", "unconfirmed", "time"], right={1, 2, 3, 4})
+    table = grid(["part", "survivors", "passes", "unconfirmed", "time"], right={1, 2, 3, 4})
     left = round(row.n * (row.clean_accuracy or 0.0))
     for part in row.components:
         left -= part.broken
@@ -193,7 +194,7 @@ def render_comparisons(comparisons: Sequence[Comparison]) -> RenderableType:
 
 
 def _paired(comparisons: Sequence[Comparison]) -> Table:
-    table = _table(
+    table = grid(
         ["column", "difference (points)", "only first", "only second", "p", ""], right={2, 3, 4}
     )
     for item in comparisons:
@@ -210,8 +211,11 @@ def _ground(comparison: Comparison) -> tuple[str, str, int, str, float]:
     return item.dataset, item.image_set, item.n, item.norm, item.eps
 
 
-def _table(columns: Sequence[str], right: set[int], gap: int = 1) -> Table:
-    """gap: blanks between columns beside the one that the box draws."""
+def grid(columns: Sequence[str], right: set[int], gap: int = 1) -> Table:
+    """An empty table.
+
+    right: columns set flush right. gap: blanks between columns beside the one that the box draws.
+    """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, collapse_padding=True)
     table.padding, table.pad_edge = (0, gap), False
     for place, column in enumerate(columns):

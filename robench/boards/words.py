@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from robench.boards.pairs import CLEAN, Comparison
 from robench.boards.rank import Board, Cell, Line, members
 from robench.core.row import WORST_CASE, Row
-from robench.core.statistics import Z_95
+from robench.core.statistics import Z_95, wilson
 from robench.core.threat import format_eps
 
 SMALL = 1000  # below, two defenses must lie several points apart to be told apart
@@ -110,11 +110,9 @@ def remarks(board: Board) -> list[str]:
 
 def noted(board: Board) -> list[str]:
     """What the loading of each defense found."""
-    return [
-        plain(f"{line.label}: {'; '.join(line.defense.notes)}.")
-        for line in board.lines
-        if line.defense.notes
-    ]
+    notes = [(line.label, note) for line in board.lines for note in line.defense.notes]
+    # A checkpoint that was found by its method's name says so itself.
+    return [plain(n if n.startswith(f"{name}:") else f"{name}: {n}") + "." for name, n in notes]
 
 
 def unranked(board: Board) -> list[str]:
@@ -133,6 +131,26 @@ def unfinished(board: Board) -> list[str]:
         for line, label, row in cells
         if row.status != "done" and label != board.ranked_by
     ]
+
+
+def worst_classes(board: Board) -> list[str]:
+    """The weakest class of each line, under the attack that leads the board."""
+    column = board.columns[0]
+    cells = [(line, line.cells[column]) for line in board.lines if column in line.cells]
+    return [
+        plain(f"{line.label}: {_worst_class(cell.row)} under {column}")
+        for line, cell in cells
+        if cell.row.status == "done"
+    ]
+
+
+def _worst_class(row: Row) -> str:
+    assert row.worst_class_n is not None and row.worst_class_robust_accuracy is not None
+    share, low, high = wilson(
+        round(row.worst_class_robust_accuracy * row.worst_class_n), row.worst_class_n
+    )
+    of = f"class {row.worst_class} ({row.worst_class_n} images)"
+    return f"{of} {estimate(share, (low, high))} robust"
 
 
 def neighbour(board: Board, comparison: Comparison) -> str:

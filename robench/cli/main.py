@@ -6,6 +6,8 @@ from types import FrameType
 
 import typer
 
+from robench.cli.audit import audit_command
+from robench.cli.compare import compare
 from robench.cli.data import app as data_app
 from robench.cli.doctor import doctor
 from robench.cli.eval import evaluate_command
@@ -31,6 +33,8 @@ app.command("eval")(evaluate_command)
 app.command("train")(train_command)
 app.command("history")(history)
 app.command("leaderboard")(leaderboard)
+app.command("compare")(compare)
+app.command("audit")(audit_command)
 app.command("verify")(verify)
 app.command("export")(export)
 app.command("list")(list_things)

@@ -15,7 +15,7 @@ from robench.core.record import (
     Verdicts,
     query_use,
 )
-from robench.core.statistics import w_robust, wilson
+from robench.core.statistics import w_robust, wilson, worst_class
 
 WORST_CASE = "worst_case"
 
@@ -42,6 +42,11 @@ class Row(msgspec.Struct, kw_only=True):
     w_robust: float | None = None
     robust_interval_95: tuple[float, float] | None = None
     w_robust_interval_95: tuple[float, float] | None = None
+    worst_class: int | None = None
+    """The label of which the smallest share survives; of the judged images."""
+    worst_class_robust_accuracy: float | None = None
+    worst_class_n: int | None = None
+    """Images of that label."""
     flags: tuple[Flag, ...] = ()
     seconds: float = 0.0
     forward_passes: int = 0
@@ -99,6 +104,8 @@ def _fill_figures(row: Row, verdicts: Verdicts, survived: Sequence[bool], pi_adv
     row.clean_accuracy, row.robust_accuracy, row.w_robust = clean[0], robust[0], weighted[0]
     row.robust_interval_95 = (robust.low, robust.high)
     row.w_robust_interval_95 = (weighted.low, weighted.high)
+    worst = worst_class(verdicts.label, survived)
+    row.worst_class, row.worst_class_robust_accuracy, row.worst_class_n = worst
 
 
 def worst_case(records: Sequence[Record], pi_adv: float = 0.5) -> Row | None:

@@ -1,6 +1,8 @@
 """What the verdicts amount to: accuracies, W-Robust, intervals, paired tests."""
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,6 +36,22 @@ def wilson(successes: int, n: int) -> Estimate:
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return Estimate(share, low, high)
+
+
+class WorstClass(NamedTuple):
+    """The class of which the smallest share survives, of its n images."""
+
+    label: int
+    share: float
+    n: int
+
+
+def worst_class(labels: Sequence[int], survived: Sequence[bool]) -> WorstClass:
+    """The class with the lowest robust accuracy; of equal ones the first. Needs an image."""
+    images, survivors = Counter(labels), Counter(itertools.compress(labels, survived))
+    shares = ((survivors[label] / images[label], label) for label in images)
+    share, label = min(shares)
+    return WorstClass(label, share, images[label])
 
 
 def scores(clean_correct: Sequence[bool], survived: Sequence[bool], pi_adv: float) -> list[float]:

@@ -123,9 +123,9 @@ class _Session:
     ) -> None:
         self.options = options
         self.shard = Shard.parse(options.shard) if options.shard else None
-        self.defense, images = _load(defense, options)
+        self.defense, images = loaded(defense, options)
         ref = options.dataset if isinstance(options.dataset, str) else images.name
-        self.threat = _threat(self.defense, options)
+        self.threat = threat_for(self.defense, options)
         self.threat.check_against(images.images[0].size)
         device = resolve_device(options.device)
         known = not isinstance(options.dataset, EvalSet)
@@ -248,7 +248,7 @@ class _Session:
         )
 
 
-def _load(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet]:
+def loaded(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet]:
     """The defense and its images; the data set may come from the defense, the classes from it."""
     images = options.dataset if isinstance(options.dataset, EvalSet) else None
     if images is None and options.dataset is not None:
@@ -277,7 +277,8 @@ def _load(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet]
     return found, images
 
 
-def _threat(defense: Defense, options: Options) -> ThreatModel:
+def threat_for(defense: Defense, options: Options) -> ThreatModel:
+    """The norm asked for, at the radius asked for, else the defense's own, else the usual one."""
     eps = options.eps
     if eps is None and defense.norm in (None, options.norm):
         eps = defense.eps

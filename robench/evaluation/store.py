@@ -55,8 +55,8 @@ class RecordFile:
 
     def __init__(self, folder: Path, draft: Record, shard: Shard | None = None) -> None:
         self.draft, self.shard = draft, shard
-        place = folder / _safe(draft.images.dataset) / _safe(draft.defense.name)
-        self.stem = f"{_safe(draft.attack.name)}-{draft.key}"
+        place = folder / safe_name(draft.images.dataset) / safe_name(draft.defense.name)
+        self.stem = f"{safe_name(draft.attack.name)}-{draft.key}"
         self.whole = place / f"{self.stem}.json"
         part = f".shard-{shard.i}-of-{shard.k}" if shard else ""
         self.path = place / f"{self.stem}{part}.json"
@@ -247,5 +247,6 @@ def read_adversarial(record_path: Path) -> tuple[Tensor, Tensor]:
         ) from None
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
+    """The name as a file or folder is called."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "unnamed"

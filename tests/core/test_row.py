@@ -32,6 +32,20 @@ def test_row_of_nothing_judged_has_no_figures(record):
     row = row_of(record("", "", status="failed"))
     assert (row.n, row.clean_accuracy, row.robust_accuracy, row.w_robust) == (0, None, None, None)
     assert row.robust_interval_95 is None
+    assert row.worst_class is None
+
+
+def test_the_worst_class_is_that_of_the_smallest_share(record):
+    made = record("1111", "1101")
+    made.verdicts.label = made.verdicts.clean_prediction = [0, 1, 1, 2]
+    row = row_of(made)
+    found = (row.worst_class, row.worst_class_robust_accuracy, row.worst_class_n)
+    assert found == (1, 0.5, 2)
+    other = record("1111", "1110", attack="square")
+    other.verdicts.label = other.verdicts.clean_prediction = [0, 1, 1, 2]
+    row = worst_case([made, other])  # image 3, the only one of class 2, falls to the second
+    found = (row.worst_class, row.worst_class_robust_accuracy, row.worst_class_n)
+    assert found == (2, 0.0, 1)
 
 
 def test_queries_are_those_charged(record):

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robench.core.statistics import mcnemar, scores, w_robust, w_robust_difference, wilson
+from robench.core.statistics import (
+    mcnemar,
+    scores,
+    w_robust,
+    w_robust_difference,
+    wilson,
+    worst_class,
+)
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -113,3 +120,17 @@ def test_mcnemar_against_scipy(b, c):
     first, second = [True] * b + [False] * c, [False] * b + [True] * c
     theirs = stats.binomtest(b, b + c).pvalue if b + c else 1.0
     assert mcnemar(first, second).p == pytest.approx(theirs, rel=1e-9, abs=1e-280)
+
+
+@pytest.mark.parametrize(
+    ("labels", "survived", "expected"),
+    [
+        # 1 of 2, 2 of 3 and 1 of 1 survive.
+        ([7, 0, 0, 7, 0, 2], [True, True, False, False, True, True], (7, 0.5, 2)),
+        ([3, 5], [True, False], (5, 0.0, 1)),
+        ([5, 3], [False, False], (3, 0.0, 1)),  # of equal classes the first
+        ([4, 4, 4, 4], [True, False, True, True], (4, 0.75, 4)),
+    ],
+)
+def test_worst_class_by_hand(labels, survived, expected):
+    assert worst_class(labels, survived) == expected
