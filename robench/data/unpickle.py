@@ -9,6 +9,7 @@ allocate and clear up to 32 GB.
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -58,8 +59,11 @@ def read_batch(content: bytes, name: str) -> dict[Any, Any]:
     """
     machine = _Machine(spare=len(content))
     try:
-        batch = machine.run(content)
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        with warnings.catch_warnings():
+            # Of an escape that no string has: damage, which Python only warns of.
+            warnings.simplefilter("error", DeprecationWarning)
+            batch = machine.run(content)
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, Warning) as error:
         raise InputError(f"{name} is not a CIFAR python batch: {_line(error)}") from error
     if not isinstance(batch, dict):
         raise InputError(f"{name} is not a CIFAR python batch: expected a dict in it")

@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -249,6 +250,15 @@ def test_names_in_errors_cannot_steer_a_terminal():
     with pytest.raises(InputError) as caught:
         read_batch(b"\x80\x02c\x1b[31mred\nname\n.", "test_batch")
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_damaged_escape_is_refused_not_warned_of(python2_batch_once):
+    content = python2_batch_once.replace(b"c_codecs", b"\\_codecs", 1)
+    content = content.replace(b"\\_codecs", b"S'\\cdecs'", 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in a user's process
+        with pytest.raises(InputError, match="invalid escape sequence"):
+            read_batch(content, "test_batch")
 
 
 @settings(max_examples=300, deadline=None)
