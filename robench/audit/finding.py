@@ -10,7 +10,7 @@ from robench.core.statistics import wilson
 from robench.core.threat import ThreatModel
 
 Status = Literal["pass", "warn", "fail", "not_run"]
-Label = Literal["masked", "suspicious", "no masking found", "nothing tested"]
+Label = Literal["masked", "suspicious", "no masking found", "unfinished"]
 FEWEST = 3
 """Images below which a share only warns: one or two prove nothing."""
 SCHEMA = 1
@@ -38,6 +38,8 @@ class Finding(msgspec.Struct, kw_only=True):
     """What to do then, in one line."""
     reason: str | None = None
     """Why it was not run; or what makes the case, in words."""
+    cut: bool = False
+    """Not run because it was interrupted or raised: it clears nobody."""
     details: dict[str, Any] = {}
     """More figures: curves, parts."""
     seconds: float = 0.0
@@ -61,7 +63,7 @@ class Report(msgspec.Struct, kw_only=True):
     seed: int
     device_kind: str
     surrogate: str | None = None
-    label: Label = "nothing tested"
+    label: Label = "unfinished"
     because: list[str] = []
     """The ids of the failed tests that decide the label."""
     interrupted: bool = False
@@ -97,15 +99,16 @@ def share(count: int, n: int, threshold: float, means: str, remedy: str, **detai
     )
 
 
-def not_run(reason: str) -> Finding:
-    """The finding of a test that could not be made."""
-    return Finding(status="not_run", reason=reason)
+def not_run(reason: str, *, cut: bool = False) -> Finding:
+    """The finding of a test that had nothing to show; cut: of one that could not be made."""
+    return Finding(status="not_run", reason=reason, cut=cut)
 
 
 def label(findings: Sequence[Finding]) -> tuple[Label, list[str]]:
     """The verdict on the whole, and the ids that decide it.
 
     "masked": a decisive test failed. "suspicious": any other did. Warnings change nothing.
+    "unfinished": nothing failed, but a test was cut off: that is no clearance.
     """
     failed = [finding.id for finding in findings if finding.status == "fail"]
     decisive = [test for test in failed if test in TESTS.group("decisive")]
@@ -113,6 +116,6 @@ def label(findings: Sequence[Finding]) -> tuple[Label, list[str]]:
         return "masked", decisive
     if failed:
         return "suspicious", failed
-    if all(finding.status == "not_run" for finding in findings):
-        return "nothing tested", []
+    if any(finding.cut for finding in findings):
+        return "unfinished", [finding.id for finding in findings if finding.cut]
     return "no masking found", []

@@ -13,7 +13,7 @@ _SAYS = {
     "masked": "a decisive test failed: do not quote the robust accuracy before it is explained",
     "suspicious": "a supporting test failed: explain it before quoting the robust accuracy",
     "no masking found": "no test failed; that is no proof of robustness",
-    "nothing tested": "no test could be run",
+    "unfinished": "nothing failed, but these tests were cut off: no clearance",
 }
 
 

@@ -156,7 +156,7 @@ def fill(
         if test in known:
             finding = known[test]
         elif report.interrupted:
-            finding = not_run("interrupted")
+            finding = not_run("interrupted", cut=True)
         else:
             subject.tick = lambda rows, test=test: watch(test, rows)  # type: ignore[misc]
             finding = _run(test, subject, report)
@@ -172,9 +172,9 @@ def _run(test: str, subject: Subject, report: Report) -> Finding:
         finding: Finding = TESTS.load(test)(subject)
     except KeyboardInterrupt:
         report.interrupted = True
-        return not_run("interrupted")
+        return not_run("interrupted", cut=True)
     except Exception as error:  # a foreign defense may raise anything, a gradient first of all
         text = str(error).splitlines()[0][:120] if str(error) else ""
-        finding = not_run(f"{type(error).__name__}: {text}")
+        finding = not_run(f"{type(error).__name__}: {text}", cut=True)
     finding.seconds = time.monotonic() - started
     return finding

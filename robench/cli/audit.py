@@ -79,7 +79,7 @@ def _budget(name: str) -> "Budget":
     from robench.audit.budget import BUDGETS
 
     if name not in BUDGETS:
-        hint = did_you_mean(name, list(BUDGETS)) or ""
+        hint = did_you_mean(name, list(BUDGETS)) or ":"
         raise InputError(f"unknown budget {name!r}{hint} expected {' or '.join(BUDGETS)}")
     return BUDGETS[name]
 

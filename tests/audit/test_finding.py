@@ -47,8 +47,11 @@ def test_a_decisive_test_alone_makes_the_label(
     assert label([finding(*pair) for pair in findings]) == (expected, because)
 
 
-def test_nothing_run_is_no_clearance() -> None:
-    assert label([not_run("interrupted")]) == ("nothing tested", [])
+def test_a_test_that_was_cut_off_is_no_clearance() -> None:
+    cut = not_run("interrupted", cut=True)
+    assert label([finding("G5", "pass"), cut]) == ("unfinished", [cut.id])
+    assert label([finding("G5", "fail"), cut]) == ("suspicious", ["G5"])
+    assert label([not_run("no surrogate"), finding("G5", "pass")]) == ("no masking found", [])
 
 
 def test_every_test_says_what_it_weighs() -> None:

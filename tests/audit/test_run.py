@@ -92,7 +92,7 @@ def test_an_interrupted_audit_is_taken_up(
     stub(monkeypatch, test)
     cut = audit(planted.honest(), budget=tiny, options=options(tmp_path)).report
     assert cut.interrupted and [f.status for f in cut.findings] == ["pass"] * 2 + ["not_run"] * 2
-    assert "interrupted" in verdict(cut)
+    assert "interrupted" in verdict(cut) and cut.label == "unfinished"
     whole = audit(
         planted.honest(), budget=tiny, options=options(tmp_path, seed=int(seed_differs))
     ).report
