@@ -1,7 +1,6 @@
 """`robench train` as a process: what it prints, what it refuses, and what a kill leaves."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -25,10 +24,12 @@ QUICK = [
 
 
 @pytest.fixture
-def home(own_home: None) -> Path:
-    """A home whose CIFAR-10 has 300 training images and no test part."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home whose CIFAR-10 has 300 training images and no test part; for slow tests, too."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("ROBENCH_HOME", str(folder))
     write_train_part(load_evalset("cifar10-sample").first(300), data_folder() / "cifar10")
-    return Path(os.environ["ROBENCH_HOME"])
+    return folder
 
 
 def robench(*arguments: object) -> subprocess.CompletedProcess[str]:
