@@ -89,14 +89,14 @@ def evaluate(
     records: list[Record] = []
     warnings: list[str] = []
     for one in defenses:
-        session = _Session(one, named, chosen)
-        warnings += session.warnings
+        running = _Evaluation(one, named, chosen)
+        warnings += running.warnings
         if on_estimate is not None:
-            on_estimate(session.estimate())
+            on_estimate(running.estimate())
         if not dry_run:
-            session.run(progress or (lambda state: None))
-        rows += session.rows
-        records += session.records
+            running.run(progress or (lambda state: None))
+        rows += running.rows
+        records += running.records
     return Result(rows, records, warnings)
 
 
@@ -115,7 +115,7 @@ def _options(options: dict[str, object]) -> Options:
     return chosen
 
 
-class _Session:
+class _Evaluation:
     """One defense under all attacks."""
 
     def __init__(

@@ -56,25 +56,16 @@ class MeteredLabels(_Metered):
 
 def _charged(view: ModelView, stage: Stage) -> _Query:
     """`view.logits`, until an image has had all queries of the stage."""
-    calls, allowed = 0, stage.forward_passes
 
     def query(x: Tensor, ids: Tensor) -> Tensor:
-        nonlocal calls
-        calls += 1
-        # So many calls with an image once each cannot exceed the budget: no look at the device.
-        if calls > allowed or len(ids) > len(view.forward_passes):
-            _refuse_overdraft(view, stage, ids)
+        asked = view.forward_passes.clone()
+        count(asked, view.places(ids))
+        most = int(asked.max())  # an image may be there several times: counting rows is not enough
+        if most > stage.forward_passes:
+            raise RunError(
+                f"{stage.component} asked about an image {most} times, {stage.forward_passes} "
+                "queries are allowed: this is a fault of the search"
+            )
         return view.logits(x, ids)
 
     return query
-
-
-def _refuse_overdraft(view: ModelView, stage: Stage, ids: Tensor) -> None:
-    asked = view.forward_passes.clone()
-    count(asked, view.places(ids))
-    most = int(asked.max())
-    if most > stage.forward_passes:
-        raise RunError(
-            f"{stage.component} asked about an image {most} times, {stage.forward_passes} queries "
-            "are allowed: this is a fault of the search"
-        )

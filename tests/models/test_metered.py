@@ -78,6 +78,15 @@ def test_one_query_too_many_is_refused(calls: int, each: int) -> None:
         ask("logits", 3, times(calls, each))
 
 
+def test_one_image_many_times_in_a_call_of_few_rows_is_refused() -> None:
+    def search(view: Any, images: Tensor, ids: Tensor) -> Tensor:
+        view.logits(images[[0, 0, 0, 0]], ids[[0, 0, 0, 0]])
+        return images
+
+    with pytest.raises(RunError, match="asked about an image 4 times, 3 queries are allowed"):
+        ask("logits", 3, search, n=8)
+
+
 def test_images_in_turn_are_not_mistaken_for_one_image() -> None:
     def in_turn(view: Any, images: Tensor, ids: Tensor) -> Tensor:
         for k in range(4):
