@@ -18,6 +18,9 @@ def train_command(
     preset: Annotated[
         str, typer.Option(help="paper, released (quirks of the authors' code), small, ...")
     ] = "paper",
+    role: Annotated[
+        str, typer.Option(help="student, or teacher: what the recipes of others distil.")
+    ] = "student",
     student: Annotated[
         str | None, typer.Option(help="Architecture; default that of the recipe.")
     ] = None,
@@ -53,6 +56,8 @@ def train_command(
 
     Example: robench train bmtard --dataset cifar10 --preset small
 
+    Example: robench train natural --dataset tiny-imagenet --role teacher
+
     Example: robench train sat --dataset cifar10 --set epochs=30 --set inner.steps=7 --out runs/sat
     """
     from robench.training.plan import recipe_toml, resolve_recipe
@@ -62,6 +67,7 @@ def train_command(
         method,
         dataset,
         preset=preset,
+        role=role,
         student=student,
         width=width,
         file=recipe,

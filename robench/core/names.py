@@ -8,6 +8,13 @@ from robench.core.errors import InputError
 
 _CALL = re.compile(r"(?P<name>[^\[\]]+?)\s*(?:\[(?P<arguments>[^\[\]]*)\])?")
 
+_METHODS = {"iad": "iad-i", "lmtn": "lmtn-style", "vfd-style": "vfd-adv-style"}
+
+
+def method_name(name: str) -> str:
+    """Our name of a training method: tables of papers say `iad` and `lmtn`."""
+    return _METHODS.get(name, name)
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """': did you mean 'a' or 'b'?' for the nearest of `known`, or an empty text."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from robench.core.errors import InputError
 from robench.core.folders import home, runs_folder
-from robench.core.names import did_you_mean, parse_call
+from robench.core.names import did_you_mean, method_name, parse_call
 from robench.defenses.settings import Settings, from_metadata
 
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\s*(\[.*)?")
@@ -23,6 +23,7 @@ _AROUND_PACKAGE = Path(__file__).parents[2]
 """The repository where the install is editable."""
 _BUNDLED = Path(__file__).with_name("weights")
 _NAMED_DAMAGED = 3
+_ROLES = ("student", "teacher")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Kind:
     student: str | None = None
     """The architecture."""
     width: int | None = None
+    role: str = "student"
+    """student, or teacher: trained for others to distil."""
 
     def said(self) -> dict[str, str | int]:
         """The arguments that are given."""
@@ -43,7 +46,9 @@ class Kind:
         return len(self.said().items() & other.said().items())
 
     def __str__(self) -> str:
-        return ",".join(f"{key}={value}" for key, value in self.said().items())
+        return ",".join(
+            f"{key}={value}" for key, value in self.said().items() if value != Kind.role
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class Place:
             path=path,
             shown=shown,
             method=metadata.get("method", ""),
-            kind=Kind(stated.dataset, stated.arch, stated.width),
+            kind=Kind(stated.dataset, stated.arch, stated.width, metadata.get("role", Kind.role)),
             whole="finished" in metadata,
             finished=_seconds(metadata["finished"], shown) if "finished" in metadata else changed,
             run=metadata.get("run"),
@@ -120,7 +125,8 @@ def is_name(ref: str) -> bool:
 def find(ref: str, settings: Settings) -> tuple[Trained, str] | None:
     """The checkpoint that `ref` means, and a line on unreadable files that were passed over.
 
-    ref: `bmtard` or `bmtard[dataset=tiny-imagenet,student=resnet18,width=16]`. What it leaves open
+    ref: `bmtard` or `bmtard[dataset=tiny-imagenet,student=resnet18,width=16]`; `[role=teacher]`
+    for what was trained as a teacher. What it leaves open
     the settings' dataset, arch and width say. Of one kind the newest is taken, finished runs before
     others. None: no checkpoint says this method.
 
@@ -185,10 +191,14 @@ def _parse(ref: str, settings: Settings) -> tuple[str, Kind]:
     width = arguments.get("width")
     if width is not None and not (width.isdecimal() and int(width) > 0):
         raise InputError(f"{ref}: width is {width!r}, expected a whole number of at least 1")
-    return method, Kind(
+    role = arguments.get("role", Kind.role)
+    if role not in _ROLES:
+        raise InputError(f"{ref}: role is {role!r}, expected {' or '.join(_ROLES)}")
+    return method_name(method), Kind(
         arguments.get("dataset", settings.dataset),
         arguments.get("student", settings.arch),
         settings.width if width is None else int(width),
+        role,
     )
 
 
@@ -205,8 +215,10 @@ def _none_fits(method: str, wanted: Kind, others: Sequence[Trained]) -> str:
     """Names those that agree in most arguments."""
     most = max(wanted.agreeing(one.kind) for one in others)
     nearest = [one for one in others if wanted.agreeing(one.kind) == most]
+    said = str(wanted) or f"role={wanted.role}"
     return (
-        f"no checkpoint of {method} fits {wanted}: there is {_either(nearest)}; "
+        f"no checkpoint of {method} fits {said}: there is "
+        f"{_either(nearest)}; "
         f"robench train {method} --dataset {wanted.dataset or 'cifar10'} makes one"
     )
 

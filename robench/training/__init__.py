@@ -75,6 +75,11 @@ METHODS = Table(
             (),
             "attacks the robust teacher, too, and learns how its answers move; a reconstruction",
         ),
+        "vfd-adv-style": (
+            "robench.training.methods.vfd:vfd_adv_style",
+            (),
+            "sat that keeps its features near a clean teacher's, a reconstruction",
+        ),
         "mtard-baseline": (
             "robench.training.methods.bmtard:mtard_baseline",
             (),

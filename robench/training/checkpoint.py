@@ -22,7 +22,7 @@ STATE_FILE, BEST_FILE, HISTORY_FILE, RECIPE_FILE = (
     "history.csv",
     "recipe.toml",
 )
-_PROGRESS = "progress"
+_PROGRESS, _MOMENTUM = "progress", "momentum."
 
 
 class Best(msgspec.Struct, kw_only=True):
@@ -51,18 +51,18 @@ class Progress(msgspec.Struct, kw_only=True):
 
 
 def save_state(
-    path: Path, network: nn.Module, optimizer: torch.optim.SGD, progress: Progress
+    path: Path, learners: nn.ModuleDict, optimizer: torch.optim.SGD, progress: Progress
 ) -> None:
     """Weights, running statistics, momentum and progress. Raises: RunError on a full disk."""
-    tensors: dict[str, Tensor] = {f"student.{k}": v for k, v in network.state_dict().items()}
-    for name, parameter in network.named_parameters():
+    tensors: dict[str, Tensor] = dict(learners.state_dict())
+    for name, parameter in learners.named_parameters():
         momentum = optimizer.state[parameter].get("momentum_buffer")
         if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
+            tensors[f"{_MOMENTUM}{name}"] = momentum
     write_weights(path, tensors, {_PROGRESS: msgspec.json.encode(progress).decode()})
 
 
-def load_state(path: Path, network: nn.Module, optimizer: torch.optim.SGD) -> Progress:
+def load_state(path: Path, learners: nn.ModuleDict, optimizer: torch.optim.SGD) -> Progress:
     """Put weights and momentum back; where the run stood.
 
     Raises: InputError for a file that is damaged or of another network.
@@ -70,20 +70,17 @@ def load_state(path: Path, network: nn.Module, optimizer: torch.optim.SGD) -> Pr
     tensors, metadata = read_weights(path)
     try:
         progress = msgspec.json.decode(metadata[_PROGRESS], type=Progress)
-        network.load_state_dict(_below(tensors, "student."))
+        weights = {k: v for k, v in tensors.items() if not k.startswith(_MOMENTUM)}
+        learners.load_state_dict(weights)
     except (KeyError, RuntimeError, msgspec.DecodeError) as error:
         message = " ".join(str(error).split())[:200]
         raise InputError(f"{path} is no state of this run: {message}") from error
-    momentum = _below(tensors, "momentum.")
-    for name, parameter in network.named_parameters():
-        if name in momentum:
-            value = torch.empty_like(parameter).copy_(momentum[name])
+    for name, parameter in learners.named_parameters():
+        momentum = tensors.get(_MOMENTUM + name)
+        if momentum is not None:
+            value = torch.empty_like(parameter).copy_(momentum)
             optimizer.state[parameter]["momentum_buffer"] = value
     return progress
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def save_best(path: Path, network: nn.Module, metadata: Mapping[str, str]) -> None:

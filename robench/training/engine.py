@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from robench.numerics.losses import Loss
 from robench.numerics.random import BatchDraws
 from robench.training.checkpoint import check_finite
+from robench.training.features import adapter, last_linear, tapped
 from robench.training.images import TrainingImages
 from robench.training.inner import Crafter, bounds, starting_points
 from robench.training.method import Method, Teacher, Watch
@@ -31,6 +32,9 @@ class TrainingStep:
     epoch: int
     forward: TrainingForward
     crafter: Crafter
+    follows: str | None = None
+    adapter: nn.Module = field(default_factory=nn.Identity)
+    """From the student's features to the width of the teacher's that it follows."""
     accuracy: dict[str, Tensor] = field(default_factory=dict)
     """Of the student in training mode, for the history."""
     _answers: dict[str, Tensor] = field(default_factory=dict)
@@ -47,6 +51,17 @@ class TrainingStep:
         if role not in self._answers:
             self._answers[role] = self.teachers[role](self.images)
         return self._answers[role]
+
+    def student_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Step.student_and_features`."""
+        with tapped(last_linear(self.forward.network)) as latest:
+            logits = self.student(x)
+            return logits, self.adapter(latest().float())
+
+    def teacher_features(self) -> Tensor:
+        """See `Step.teacher_features`."""
+        assert self.follows is not None, "a method that follows nobody asked for features"
+        return self.teachers[self.follows].features(self.images)
 
     def frozen_student(self, x: Tensor) -> Tensor:
         """See `Step.frozen_student`."""
@@ -81,6 +96,8 @@ class TrainingStep:
 class Trainer:
     """Student, optimizer and method of a run; one call of `step` is one step.
 
+    learners: all that is trained: the student, and what is beside it during training only.
+
     network: the student, on the device. precision: "fp32" or "bf16". The engine alone moves
     weights; the method says how.
     """
@@ -98,18 +115,27 @@ class Trainer:
         self.recipe, self.method, self.teachers, self.images = recipe, method, teachers, images
         self.ranks = ranks or Ranks()
         self.network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.adapter = self._adapter().to(images.images.device)
+        self.learners = nn.ModuleDict({"student": self.network, "adapter": self.adapter})
         self.forward = TrainingForward(self.network, precision)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.crafter = Crafter(self.network, self.forward, recipe.inner.craft_mode, dtype)
         self.steps = -(-len(images) // recipe.batch_size)
         self.schedule = Schedule(recipe.optimizer, recipe.epochs, self.steps)
         self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
+            self.learners.parameters(),
             lr=recipe.optimizer.lr,
             momentum=recipe.optimizer.momentum,
             weight_decay=recipe.optimizer.weight_decay,
             nesterov=recipe.optimizer.nesterov,
         )
+
+    def _adapter(self) -> nn.Module:
+        if self.method.follows is None:
+            return nn.Identity()
+        probe = self.images.batch(torch.arange(1), BatchDraws(0, 0), augment=False)
+        wanted = self.teachers[self.method.follows].features(probe).shape[1]
+        return adapter(last_linear(self.network).in_features, wanted, self.recipe.seed)
 
     def batches(self, epoch: int) -> list[Tensor]:
         """Rows of every batch of an epoch, in order; the last one may be smaller."""
@@ -162,12 +188,14 @@ class Trainer:
             epoch=epoch,
             forward=self.forward,
             crafter=self.crafter,
+            follows=self.method.follows,
+            adapter=self.adapter,
         )
 
     def _descend(self, parts: Sequence[Tensor], share: float, rate: float) -> None:
         self.optimizer.zero_grad()
         torch.stack(list(parts)).sum().backward()  # type: ignore[no-untyped-call]
-        self.ranks.mean_gradients(self.network.parameters(), share)
+        self.ranks.mean_gradients(self.learners.parameters(), share)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()

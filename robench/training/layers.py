@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from robench.core.errors import InputError
+from robench.core.names import method_name
 
-NAMED = ("method", "dataset", "preset")
+NAMED = ("method", "dataset", "preset", "role")
 """What a run is named by: no settings."""
-DEFAULT_PRESET = "paper"
+DEFAULT_PRESET, DEFAULT_ROLE = "paper", "student"
+_DEFAULTS = {"preset": DEFAULT_PRESET, "role": DEFAULT_ROLE}
 _COMMON = "common"
 _FOLDER = Path(__file__).parent / "recipes"
-_SECTIONS = ("presets", "methods", "students")
+_SECTIONS = ("presets", "methods", "students", "roles")
 _STALE = {"ref": ("clean", "robust"), "arch": ("width",)}
 """What was said of one teacher, or of one architecture, does not hold for the next."""
 
@@ -65,6 +67,17 @@ class Shipped:
         found = [name for place in places for f in self.files for name in _inside(f.table, place)]
         return list(dict.fromkeys([DEFAULT_PRESET, *found]))
 
+    def with_role(self, role: str, preset: str) -> list[str]:
+        """The methods that have a recipe for networks of this role."""
+        methods = [name for file in self.files for name in _inside(file.table, ("methods",))]
+        unique = dict.fromkeys(methods)
+        return [name for name in unique if self.at(*role_path(name, preset, role))]
+
+
+def role_path(method: str, preset: str, role: str) -> tuple[str, ...]:
+    """Where a recipe says what a network of this role has of its own."""
+    return ("methods", method, "presets", preset, "roles", role)
+
 
 def shipped(dataset: str) -> Shipped:
     """The package's recipes for a data set."""
@@ -90,22 +103,23 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
-def from_file(path: Path, named: Mapping[str, str]) -> tuple[Layer, str]:
-    """A user's recipe, whole or partial, and the preset below it: the file's, or else the given.
+def from_file(path: Path, named: Mapping[str, str]) -> tuple[Layer, dict[str, str]]:
+    """A user's recipe, whole or partial, and what it is of: the file's words, or else the given.
 
-    named: method, dataset and preset as given beside the file.
+    named: method, dataset, preset and role as given beside the file.
     Raises: InputError when it is a recipe of something else.
     """
     table = read_toml(path)
     found = {key: table.pop(key, named[key]) for key in NAMED}
+    found["method"] = method_name(str(found["method"]))
     for key in NAMED:
-        given_by_default = key == "preset" and named[key] == DEFAULT_PRESET
+        given_by_default = named[key] == _DEFAULTS.get(key)
         if found[key] != named[key] and not given_by_default:
             raise InputError(
                 f"{path} is a recipe of {key} {found[key]!r}, not {named[key]!r}: "
                 f"give the same {key}, or take it out of the file"
             )
-    return Layer(str(path), table), found["preset"]
+    return Layer(str(path), table), found
 
 
 def options(**values: object) -> list[Layer]:

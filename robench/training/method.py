@@ -32,6 +32,10 @@ class Teacher(Protocol):
         """The same logits, differentiable in the images."""
         ...
 
+    def features(self, x: Tensor) -> Tensor:
+        """What its last linear layer is given (B, D), without gradient."""
+        ...
+
 
 class Step(Protocol):
     """A training step as a method sees it: the batch, the networks, and the inner maximisation."""
@@ -61,6 +65,14 @@ class Step(Protocol):
 
     def teacher_logits(self, role: str) -> Tensor:
         """The teacher's logits (B, K) of `images`: one forward pass a step, however often asked."""
+        ...
+
+    def student_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as `student`, and features of the same pass (B, D), as wide as the teacher's."""
+        ...
+
+    def teacher_features(self) -> Tensor:
+        """Features (B, D) of `images` by the teacher that the method follows."""
         ...
 
     def frozen_student(self, x: Tensor) -> Tensor:
@@ -109,6 +121,8 @@ class Method:
     """Whether it makes adversarial images; False: the result defends against nothing."""
     gathered: ClassVar[tuple[str, ...]] = ()
     """State fields, lists of floats, that an epoch adds up: summed over devices at its end."""
+    follows: ClassVar[str | None] = None
+    """The role of the teacher whose features the student is drawn to, if any."""
     fixed: ClassVar[tuple[str, ...]] = ()
     """Fields that the method's name decides: no recipe may set them."""
 

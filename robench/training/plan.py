@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from robench.core.errors import InputError
-from robench.core.names import did_you_mean
+from robench.core.names import did_you_mean, method_name
 from robench.models import ARCHITECTURES
 from robench.models.normalize import parse_normalization
 from robench.training import METHODS, layers
-from robench.training.layers import DEFAULT_PRESET, Layer
+from robench.training.layers import DEFAULT_PRESET, DEFAULT_ROLE, Layer
 from robench.training.method import Method
 from robench.training.recipe import Recipe
 from robench.training.vocabulary import Vocabulary
@@ -25,6 +25,7 @@ def resolve_recipe(
     dataset: str,
     *,
     preset: str = DEFAULT_PRESET,
+    role: str = DEFAULT_ROLE,
     student: str | None = None,
     width: int | None = None,
     file: Path | None = None,
@@ -36,14 +37,16 @@ def resolve_recipe(
     """The recipe that all this amounts to, with every value and every parameter said.
 
     Later wins: the package's recipes (for all, by preset, by method, by both, by student), the
-    user's file, options, `changes` ("optimizer.lr=0.2"). teachers: "clean=REF".
+    user's file, options, `changes` ("optimizer.lr=0.2"). role: "student", or "teacher" for what
+    others distil. teachers: "clean=REF".
     Raises: InputError for unknown names, values that cannot be, and settings that contradict.
     """
+    method = method_name(method)
     words = Vocabulary(method, METHODS.load(method))
-    named = {"method": method, "dataset": dataset, "preset": preset}
+    named = {"method": method, "dataset": dataset, "preset": preset, "role": role}
     said: list[Layer] = []
     if file is not None:
-        written, named["preset"] = layers.from_file(file, named)
+        written, named = layers.from_file(file, named)
         said.append(written)
     said += layers.options(student=student, width=width, seed=seed, precision=precision)
     said += [*layers.teachers(teachers), *layers.changes(changes)]
@@ -78,11 +81,25 @@ def _packaged(words: Vocabulary, named: Mapping[str, str], said: Sequence[Layer]
         raise InputError(f"unknown preset {preset!r}{hint} {method} has {', '.join(known)}")
     found = [words.only_taken(layer) for layer in [*files.at(), *files.at("presets", preset)]]
     found += [*files.at("methods", method), *files.at("methods", method, "presets", preset)]
+    if named["role"] != DEFAULT_ROLE:
+        found += _of_role(files, named)
     arch = str(layers.merged([*found, *said])["student"]["arch"])
     found += [words.only_taken(layer) for layer in files.at("students", arch)]
     found += files.at("methods", method, "students", arch)
     for layer in found:
         words.check(layer)
+    return found
+
+
+def _of_role(files: layers.Shipped, named: Mapping[str, str]) -> list[Layer]:
+    method, preset, role = named["method"], named["preset"], named["role"]
+    found = files.at(*layers.role_path(method, preset, role))
+    if not found:
+        able = " or ".join(files.with_role("teacher", preset)) or "no method"
+        raise InputError(
+            f"no recipe for {method} as {role} on {named['dataset']}, preset {preset}: expected "
+            f"--role student, or --role teacher with {able}"
+        )
     return found
 
 

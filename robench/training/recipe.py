@@ -111,6 +111,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     method: str
     dataset: str
     preset: str = "paper"
+    role: Literal["student", "teacher"] = "student"
     label: str = ""
     """Said wherever a result is shown: "small-scale, 5-step"."""
     epochs: Annotated[int, msgspec.Meta(ge=1)] = 300

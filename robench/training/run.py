@@ -24,6 +24,7 @@ def train(
     *,
     dataset: str,
     preset: str = "paper",
+    role: str = "student",
     student: str | None = None,
     width: int | None = None,
     recipe: Path | None = None,
@@ -38,14 +39,16 @@ def train(
     """Train a student by a method's recipe, or go on with an interrupted run of it.
 
     method: a name of `robench list methods`. preset: "paper", "released", "small" or one of the
-    method's own. recipe: a TOML file over the shipped ones. changes: "optimizer.lr=0.05".
-    teachers: "clean=REF". The test part is opened for `selection.part=test` only.
+    method's own. role: "student", or "teacher" for what others distil. recipe: a TOML file over the
+    shipped ones. changes: "optimizer.lr=0.05". teachers: "clean=REF". The test part is opened for
+    `selection.part=test` only.
     Raises: as `train_recipe` and `plan.resolve_recipe`.
     """
     resolved = resolve_recipe(
         method,
         dataset,
         preset=preset,
+        role=role,
         student=student,
         width=width,
         file=recipe,
@@ -66,7 +69,8 @@ def test_images(recipe: Recipe) -> EvalSet | None:
 def run_folder(recipe: Recipe) -> Path:
     """Where a run goes unless told otherwise: the same command finds it again."""
     width = "" if recipe.student.width is None else f"-w{recipe.student.width}"
-    name = f"{recipe.method}-{recipe.preset}-{recipe.student.arch}{width}-seed{recipe.seed}"
+    role = "" if recipe.role == "student" else f"-{recipe.role}"
+    name = f"{recipe.method}-{recipe.preset}{role}-{recipe.student.arch}{width}-seed{recipe.seed}"
     return runs_folder() / base_name(recipe.dataset) / name
 
 

@@ -106,7 +106,13 @@ class Sitting:
         self.classes = part.num_classes
         method = build_method(recipe)
         self.teachers = load_teachers(
-            recipe.teachers, train, self.base, self.order, self.device, self.precision
+            recipe.teachers,
+            train,
+            self.base,
+            self.order,
+            self.device,
+            self.precision,
+            method.follows,
         )
         self._refuse_own_teacher()
         self.trainer = Trainer(
@@ -160,7 +166,7 @@ class Sitting:
                 self._check_teachers()
                 atomic_write(self.folder / RECIPE_FILE, recipe_toml(self.recipe).encode())
             return
-        self.progress = load_state(path, self.trainer.network, self.trainer.optimizer)
+        self.progress = load_state(path, self.trainer.learners, self.trainer.optimizer)
         restore_state(self.trainer.method, self.progress.method)
         if not self.ranks.first:
             gathered = self.trainer.method.gathered
@@ -285,7 +291,7 @@ class Sitting:
         self.progress.means = self.means.state()
         if self.ranks.first:
             path = self.folder / STATE_FILE
-            save_state(path, self.trainer.network, self.trainer.optimizer, self.progress)
+            save_state(path, self.trainer.learners, self.trainer.optimizer, self.progress)
 
     def _metadata(self, best: Best) -> dict[str, str]:
         """What the checkpoint says of itself; training-methods.md 18."""
@@ -304,6 +310,7 @@ class Sitting:
             "run": self.id,
             "seed": str(recipe.seed),
             "preset": recipe.preset,
+            "role": recipe.role,
             "label": recipe.label,
             "epoch": f"{best.epoch} of {recipe.epochs}",
             "selection": recipe.selection.part,

@@ -1,17 +1,19 @@
 """Teachers by role: loaded, checked against the student, and made cheap to ask."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robench.core.errors import InputError
 from robench.data.evalset import EvalSet
 from robench.defenses.defense import Defense, foreign
 from robench.defenses.reference import load_for
+from robench.defenses.settings import Shape
 from robench.models.passes import side_by_side
 from robench.models.prepare import SearchModel, prepare
+from robench.training.features import check_features, last_linear, tapped
 from robench.training.inner import piece_rows
 from robench.training.recipe import Teacher
 from robench.training.selection import Score
@@ -31,9 +33,12 @@ class ReadyTeacher:
     def __call__(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) float32 in [0, 1] -> logits (B, K) float32, without gradient."""
 
+        return self._in_pieces(self.copy.forward, x)
+
+    def _in_pieces(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         def forward(piece: Tensor) -> Tensor:
-            with torch.no_grad():
-                return self.copy.forward(piece).float()
+            with torch.no_grad():  # it belongs to the thread
+                return network(piece).float()
 
         if not self.threads:
             return forward(x)
@@ -47,6 +52,19 @@ class ReadyTeacher:
     def with_gradient(self, x: Tensor) -> Tensor:
         """The same logits, differentiable in the images."""
         return self.copy.forward(x).float()
+
+    def features(self, x: Tensor) -> Tensor:
+        """What its last linear layer is given (B, D) float32, without gradient."""
+        # A copy that is no module has nothing to tap: the defense itself gives the same features.
+        whole = self.copy.forward
+        network = whole if isinstance(whole, nn.Module) else self.defense.model
+        with tapped(last_linear(network)) as latest:
+
+            def forward(piece: Tensor) -> Tensor:
+                network(piece)
+                return latest()
+
+            return self._in_pieces(forward, x)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -66,17 +84,19 @@ def load_teachers(
     class_order: str,
     device: torch.device,
     precision: str,
+    follows: str | None = None,
 ) -> dict[str, ReadyTeacher]:
     """The teachers by role, on the device.
 
     base: the data set that the student is for. class_order: its own, see `checkpoint.class_order`.
-    Raises: InputError for a teacher with other classes, another class order or data set, or one
-    that cannot take images of this size.
+    follows: the role of the teacher whose features are asked for.
+    Raises: InputError for a teacher with other classes, another class order or data set, one that
+    cannot take images of this size, or one to follow that has no features.
     """
     probe = torch.from_numpy(train.images[:8]).to(device).float() / 255
     ready = {}
     for role, teacher in chosen.items():
-        defense = load_for(base, teacher.ref, input_shape=train.images.shape[1:])
+        defense = _load(role, teacher.ref, base, train.images.shape[1:])
         _check(role, defense, train, base, class_order)
         defense.model.to(device)
         with foreign(f"teacher {role}={teacher.ref} on images of {_size(probe)}"):
@@ -87,8 +107,21 @@ def load_teachers(
                 f"teacher {role}={teacher.ref} gives {tuple(logits.shape)} for {len(probe)} "
                 f"images: expected {train.num_classes} logits each"
             )
+        if role == follows:
+            check_features(defense.model, probe, f"teacher {role}={teacher.ref}")
         ready[role] = ReadyTeacher(role, defense, copy)
     return ready
+
+
+def _load(role: str, ref: str, base: str, shape: Shape) -> Defense:
+    try:
+        return load_for(base, ref, input_shape=shape)
+    except InputError as error:
+        method, _, said = ref.partition("[")
+        ours = f": robench train {method} --role teacher --dataset {base} makes it" if said else ""
+        raise InputError(
+            f"teacher {role}={ref}{ours}, or give another with --teacher {role}=REF ({error})"
+        ) from error
 
 
 def _check(role: str, defense: Defense, train: EvalSet, base: str, class_order: str) -> None:

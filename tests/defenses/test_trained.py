@@ -119,6 +119,23 @@ def test_an_argument_goes_before_the_option_and_metadata_tell_the_data_set(write
     assert (defense.dataset, defense.source["path"]) == ("cifar10", str(mine))
 
 
+def test_a_teacher_is_found_only_when_it_is_asked_for(write: Write) -> None:
+    teacher = write("teacher/best.safetensors", role="teacher")
+    assert "no checkpoint of bmtard fits role=student: there is" in _refused("bmtard")
+    assert "role=teacher]" in _refused("bmtard")
+    student = write("student/best.safetensors", role="student")
+    older = write("older/best.safetensors", dataset="cifar100")  # says no role, as files did before
+    assert _chosen("bmtard[role=teacher]") == str(teacher)
+    assert _chosen("bmtard[dataset=cifar10]") == str(student)
+    assert _chosen("bmtard[dataset=cifar100]") == str(older)
+    assert "role is 'techer', expected student or teacher" in _refused("bmtard[role=techer]")
+
+
+def test_an_alias_finds_the_method(write: Write) -> None:
+    path = write("iad/best.safetensors", method="iad-i")
+    assert _chosen("iad") == _chosen("iad-i") == str(path)
+
+
 def test_other_methods_and_checkpoints_of_no_method_do_not_fit(write: Write) -> None:
     write("sat/best.safetensors", method="sat", finished="2030-01-01T00:00:00Z")
     write("none/best.safetensors", method=None, finished="2030-01-01T00:00:00Z")

@@ -61,6 +61,14 @@ class FixedStep:
     def student(self, x: Tensor) -> Tensor:
         return self._pass("S", x, self.sn, self.sa)
 
+    def student_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """F1 has no features: its logits stand in for them."""
+        logits = self.student(x)
+        return logits, logits
+
+    def teacher_features(self) -> Tensor:
+        return self.teacher_logits("clean")
+
     def frozen_student(self, x: Tensor) -> Tensor:
         return self._pass("frozen S", x, self.sn.detach(), self.sa.detach())
 

@@ -295,7 +295,52 @@ def test_options_that_cannot_be_say_so(method: str, options: dict[str, Any], pro
 @pytest.mark.parametrize("changes", [[], ["teachers.clean.clean=0.9"]])
 def test_a_missing_teacher_is_named_with_how_to_give_it(changes: list[str]) -> None:
     with pytest.raises(InputError, match=r"needs a clean teacher: give one as --teacher clean=REF"):
-        resolve_recipe("bmtard", "cifar100", teachers=["robust=x"], changes=changes)
+        resolve_recipe("bmtard", "pictures", teachers=["robust=x"], changes=changes)
+
+
+@pytest.mark.parametrize("alias", ["iad", "lmtn", "vfd-style"])
+def test_names_of_published_tables_are_aliases(alias: str, tmp_path: Path) -> None:
+    ours = {"iad": "iad-i", "lmtn": "lmtn-style", "vfd-style": "vfd-adv-style"}[alias]
+    recipe = resolve_recipe(alias, "cifar10", preset="small")
+    assert recipe.method == ours and recipe == resolve_recipe(ours, "cifar10", preset="small")
+    file = tmp_path / "mine.toml"
+    file.write_text(f'method = "{alias}"')
+    assert resolve_recipe(ours, "cifar10", preset="small", file=file) == recipe
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "tiny-imagenet"])
+@pytest.mark.parametrize("preset", ["paper", "small"])
+@pytest.mark.parametrize("method", ["natural", "trades", "fast-at"])
+def test_these_methods_make_teachers(method: str, preset: str, dataset: str) -> None:
+    teacher = resolve_recipe(method, dataset, preset=preset, role="teacher")
+    student = resolve_recipe(method, dataset, preset=preset)
+    assert (teacher.role, student.role) == ("teacher", "student")
+    if preset == "small":
+        assert teacher.epochs == {"natural": 40}.get(method, 20) and teacher.student.width == 16
+        assert student.epochs == 8
+
+
+@pytest.mark.parametrize("dataset", ["cifar100", "tiny-imagenet"])
+@pytest.mark.parametrize("preset", ["paper", "released", "small"])
+def test_default_teachers_are_what_teacher_recipes_make(preset: str, dataset: str) -> None:
+    recipe = resolve_recipe("bmtard", dataset, preset=preset)
+    for teacher in recipe.teachers.values():
+        method, _, role = teacher.ref.partition("[")
+        assert role == "role=teacher]"
+        made = "small" if preset == "small" else "paper"
+        assert resolve_recipe(method, dataset, preset=made, role="teacher").role == "teacher"
+
+
+def test_the_role_of_a_file_is_taken_and_a_method_without_a_teacher_recipe_is_told(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('role = "teacher"\npreset = "small"')
+    assert resolve_recipe("natural", "cifar10", file=file).epochs == 40
+    with pytest.raises(InputError, match="--role teacher with natural or fast-at or trades"):
+        resolve_recipe("bmtard", "cifar10", role="teacher")
+    with pytest.raises(InputError, match="natural as techer on cifar10"):
+        resolve_recipe("natural", "cifar10", role="techer")
 
 
 @pytest.mark.parametrize(
