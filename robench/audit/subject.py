@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +24,6 @@ from robench.models.prepare import SearchModel
 from robench.models.view import forward_padded, padded_chunks
 from robench.numerics.losses import Loss
 from robench.numerics.random import ImageDraws
-
-if TYPE_CHECKING:
-    from robench.evaluation.target import Target
 
 IN_FLIGHT = 128
 """Images in a block: bounds the memory of a search, changes no verdict."""
@@ -108,8 +104,7 @@ class Subject:
     @cached_property
     def flags(self) -> dict[str, Flag]:
         """The sanity flags of the defense by name."""
-        # They ask for little of a target: judge, shape, pixels, labels, ids and model.
-        return {flag.name: flag for flag in defense_flags(cast("Target", self))}
+        return {flag.name: flag for flag in defense_flags(self)}
 
     def draws(self, component: str) -> ImageDraws:
         """The random numbers of a test."""

@@ -1,18 +1,16 @@
 """The cheap sanity flags: what a reader must know before believing a number. Data, not prints."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from robench.core.record import Component, Flag, Verdicts
+from robench.core.record import Component, Flag, PassShape, Verdicts
 from robench.core.statistics import wilson
 from robench.core.threat import ThreatModel
+from robench.evaluation.judge import Judge
 from robench.models.passes import exact_float32
-
-if TYPE_CHECKING:
-    from robench.evaluation.target import Target
 
 REPEATS = 5
 REPEAT_TOLERANCE = 1e-4
@@ -20,9 +18,36 @@ ZERO_GRADIENT_SHARE = 0.01
 SQUARE_SHARE = 0.002
 
 
-def defense_flags(target: "Target") -> list[Flag]:
+class Examined(Protocol):
+    """A defense beside its images, as far as the flags need them."""
+
+    @property
+    def model(self) -> nn.Module:
+        """In evaluation mode, on the device."""
+        ...
+
+    @property
+    def shape(self) -> PassShape:
+        """Rows of a pass."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64."""
+        ...
+
+    def pixels(self, where: slice) -> Tensor:
+        """Images (B, C, H, W) float32 in [0, 1]."""
+        ...
+
+    def judge(self, threat: ThreatModel, rows: int) -> Judge:
+        """A judge of the defense."""
+        ...
+
+
+def defense_flags(target: Examined) -> list[Flag]:
     """Flags of the defense itself, from its first batch. Source: AutoAttack's checks.py."""
-    rows = min(target.shape.judge, len(target.ids))
+    rows = min(target.shape.judge, len(target.labels))
     images, labels = target.pixels(slice(0, rows)), target.labels[:rows]
     judge = target.judge(ThreatModel(eps=0), target.shape.judge)
     runs = [judge.logits(images) for _ in range(REPEATS)]
