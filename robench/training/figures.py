@@ -5,18 +5,16 @@ and under the entropies the temperatures, because a temperature alone lowers its
 (training-methods.md 14).
 """
 
-import io
 import math
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from robench.core.errors import InputError
-from robench.core.files import atomic_write
-from robench.core.names import did_you_mean
+from robench.figures.labels import label_ends
+from robench.figures.saving import check_format, rendered, write_all
+from robench.figures.style import COLOURS, GREY, LINE, Dashes, blank, look, styled, wrapped
 from robench.training.history import History
 
 if TYPE_CHECKING:
@@ -25,47 +23,7 @@ if TYPE_CHECKING:
 
 Run = tuple[str, History]
 """The name that the figures show, and what to draw."""
-_Dashes = Literal["solid", "dashed", "dotted"]
 
-# Without dates and versions the same history gives the same bytes.
-_METADATA: dict[str, dict[str, Any]] = {
-    "png": {"Software": None},
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
-FORMATS = tuple(_METADATA)
-
-# Okabe and Ito's colours, told apart by colour-blind readers; without yellow, too pale on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES: tuple[_Dashes, ...] = ("solid", "dashed", "dotted")
-_GREY = "#8a8a8a"
-_STYLE = {
-    "font.size": 8.5,
-    "axes.titlesize": 8.5,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 8.5,
-    "axes.linewidth": 0.6,
-    "axes.edgecolor": "#4d4d4d",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.xmargin": 0.01,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 3,
-    "xtick.color": "#4d4d4d",
-    "ytick.color": "#4d4d4d",
-    "legend.frameon": False,
-    "figure.constrained_layout.h_pad": 0.06,
-    "figure.constrained_layout.w_pad": 0.06,
-    "savefig.dpi": 300,
-    "svg.fonttype": "none",  # text stays text: it can be searched and edited
-    "svg.hashsalt": "robench",
-    "pdf.fonttype": 42,
-}
-_LINE = 8.5 * 1.3 / 72  # height of a line of text in inches
 _ACROSS = 4  # panels side by side
 _LOG_FROM = 30  # ratio of the largest to the smallest loss from which the axis is logarithmic
 
@@ -80,9 +38,9 @@ class _Pair:
     high: float | None = None
 
 
-_TEACHERS: tuple[tuple[str, str, _Dashes], ...] = (
-    ("clean teacher, on clean images", _COLOURS[0], "solid"),
-    ("robust teacher, on adversarial images", _COLOURS[1], "dashed"),
+_TEACHERS: tuple[tuple[str, str, Dashes], ...] = (
+    ("clean teacher, on clean images", COLOURS[0], "solid"),
+    ("robust teacher, on adversarial images", COLOURS[1], "dashed"),
 )
 _PAIRS = {
     "relative-losses": (
@@ -115,17 +73,28 @@ def draw(
     RunError when a file cannot be written.
     """
     for format_ in formats:
-        if format_ not in FORMATS:
-            hint = did_you_mean(format_, FORMATS) or f": there are {', '.join(FORMATS)}"
-            raise InputError(f"unknown figure format {format_!r}{hint}")
+        check_format(format_)
     figures, left_out = build(histories)
     files: dict[Path, bytes] = {}
     for name, figure in figures.items():
-        for format_, content in _rendered(figure, formats).items():
+        for format_, content in rendered(figure, formats, _plotted(name, histories)).items():
             files[folder / f"{prefix}{name}.{format_}"] = content
-    for path, content in files.items():
-        atomic_write(path, content)
+    write_all(files)
     return Drawn(list(files), left_out)
+
+
+def _plotted(figure: str, histories: Sequence[Run]) -> object:
+    """What the figure is drawn from, for its digest."""
+    pairs = _PAIRS.get(figure, ())
+    columns = [column for pair in pairs for column in pair.columns] or ["loss"]
+    return [
+        figure,
+        [(name, history.epochs, _columns(history, columns)) for name, history in histories],
+    ]
+
+
+def _columns(history: History, names: Sequence[str]) -> dict[str, list[float]]:
+    return {name: history.numbers(name) for name in names if name in history.columns}
 
 
 def build(histories: Sequence[Run]) -> "tuple[dict[str, Figure], list[str]]":
@@ -135,7 +104,7 @@ def build(histories: Sequence[Run]) -> "tuple[dict[str, Figure], list[str]]":
     """
     figures: dict[str, Figure] = {}
     left_out: list[str] = []
-    with _style():
+    with styled():
         for name, columns in _needed().items():
             runs = [run for run in histories if _has(run[1], columns)]
             left_out += _left_out(name, columns, histories, runs)
@@ -166,40 +135,11 @@ def _left_out(
     return [f"{run[0]} is not in {figure}: {wanted}" for run in histories if run not in runs]
 
 
-def _style() -> AbstractContextManager[None]:
-    """Our style on top of matplotlib's own, whatever the user's matplotlibrc says."""
-    try:
-        from matplotlib import style
-    except ImportError as error:
-        raise InputError(
-            f"matplotlib cannot be imported ({error}): pip install 'robench[plot]'"
-        ) from error
-    return style.context(["default", _STYLE])
-
-
-def _rendered(figure: "Figure", formats: Iterable[str]) -> dict[str, bytes]:
-    contents = {format_: io.BytesIO() for format_ in formats}
-    with _style():
-        # Laid out once: every format written would move the layout of the next a little.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        for format_, content in contents.items():
-            figure.savefig(content, format=format_, metadata=_METADATA[format_])
-    return {format_: content.getvalue() for format_, content in contents.items()}
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """Inches. Not by pyplot, which would keep it, and choose a backend for the whole process."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _total_loss(runs: Sequence[Run]) -> "Figure":
-    names = [_wrapped(name, 28) for name, _ in runs]
+    names = [wrapped(name, 28) for name, _ in runs]
     lines = sum(name.count("\n") + 1 for name in names)
-    height = max(3.0, 0.8 + 1.1 * lines * _LINE)
-    figure = _figure(5.6, height)
+    height = max(3.0, 0.8 + 1.1 * lines * LINE)
+    figure = blank(5.6, height)
     axes = figure.add_subplot()
     losses = [list(filter(math.isfinite, history.numbers("loss"))) for _, history in runs]
     lowest, highest = min(map(min, losses)), max(map(max, losses))
@@ -208,65 +148,9 @@ def _total_loss(runs: Sequence[Run]) -> "Figure":
     axes.set_ylabel("total loss (log scale)" if logarithmic else "total loss")
     _epoch_axis(axes)
     for place, (_, history) in enumerate(runs):
-        _line(axes, history, "loss", *_look(place))
-    _label_ends(axes, names, [values[-1] for values in losses], height - 0.6)
+        _line(axes, history, "loss", *look(place))
+    label_ends(axes, names, [values[-1] for values in losses], height - 0.6)
     return figure
-
-
-def _wrapped(name: str, width: int) -> str:
-    """On several lines if it is longer than `width`; brackets get lines of their own."""
-    parts = [name] if len(name) <= width else name.replace(" (", "\n(", 1).split("\n")
-    return "\n".join(fill(part, width, break_on_hyphens=False) for part in parts)
-
-
-def _look(place: int) -> tuple[str, _Dashes]:
-    return _COLOURS[place % len(_COLOURS)], _DASHES[place // len(_COLOURS) % len(_DASHES)]
-
-
-def _label_ends(axes: "Axes", names: Sequence[str], ends: Sequence[float], height: float) -> None:
-    """Each name beside the end of its line, in its colour, moved as far as overlaps demand.
-
-    height: of the axes, in inches.
-    """
-    axes.get_ylim()  # fits the limits to the lines, which reading transLimits does not
-    place = axes.transScale + axes.transLimits
-    wanted = [float(place.transform((1.0, end))[1]) for end in ends]
-    sizes = [(name.count("\n") + 1.15) * _LINE / height for name in names]
-    for number, y in enumerate(spread(wanted, sizes)):
-        text = axes.text(
-            1.02, y, names[number], color=_look(number)[0], va="center", transform=axes.transAxes
-        )
-        text.set_parse_math(False)  # a run may be called $x$
-
-
-def spread(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
-    """Centres of labels of these sizes: near `wanted`, in its order, not overlapping.
-
-    In fractions of the axes. Labels that would touch become a block, which stands where the sum of
-    its squared displacements is smallest, within [0, 1].
-    """
-    blocks: list[list[int]] = []
-    for i in sorted(range(len(wanted)), key=lambda i: wanted[i]):
-        block = [i]
-        while blocks and _rims(blocks[-1], wanted, sizes)[1] > _rims(block, wanted, sizes)[0]:
-            block = blocks.pop() + block
-        blocks.append(block)
-    places = list(wanted)
-    for block in blocks:
-        low, _ = _rims(block, wanted, sizes)
-        for i in block:
-            places[i] = low + sizes[i] / 2
-            low += sizes[i]
-    return places
-
-
-def _rims(block: list[int], wanted: Sequence[float], sizes: Sequence[float]) -> tuple[float, float]:
-    height = displaced = 0.0
-    for i in block:
-        displaced += wanted[i] - (height + sizes[i] / 2)
-        height += sizes[i]
-    low = max(0.0, min(displaced / len(block), 1.0 - height))
-    return low, low + height
 
 
 def _panels(name: str, runs: Sequence[Run]) -> "Figure":
@@ -275,7 +159,7 @@ def _panels(name: str, runs: Sequence[Run]) -> "Figure":
     pairs = [upper, lower] if any(_has(history, lower.columns) for _, history in runs) else [upper]
     across = min(len(runs), _ACROSS)
     down = math.ceil(len(runs) / _ACROSS)
-    figure = _figure(1.0 + 1.9 * max(across, 2), 0.4 + (1.2 + 1.1 * len(pairs)) * down)
+    figure = blank(1.0 + 1.9 * max(across, 2), 0.4 + (1.2 + 1.1 * len(pairs)) * down)
     grid = figure.add_gridspec(down * len(pairs), across, height_ratios=[2, 1][: len(pairs)] * down)
     shared: dict[int, Axes] = {}
     for place, (run, history) in enumerate(runs):
@@ -286,7 +170,7 @@ def _panels(name: str, runs: Sequence[Run]) -> "Figure":
             shared.setdefault(part, axes)
             _panel(axes, history, pair, leftmost=column == 0, lowest=pair is pairs[-1])
             if part == 0:
-                axes.set_title(_wrapped(run, 26)).set_parse_math(False)
+                axes.set_title(wrapped(run, 26)).set_parse_math(False)
     for part, pair in enumerate(pairs):
         shared[part].set_ylim(pair.low, pair.high)
     _legend(figure, ncols=2 if across > 2 else 1)
@@ -298,7 +182,7 @@ def _panel(axes: "Axes", history: History, pair: _Pair, *, leftmost: bool, lowes
         for column, (_, colour, dashes) in zip(pair.columns, _TEACHERS, strict=True):
             _line(axes, history, column, colour, dashes)
     else:
-        axes.text(0.5, 0.5, "not recorded", color=_GREY, ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "not recorded", color=GREY, ha="center", transform=axes.transAxes)
     _epoch_axis(axes)
     if leftmost:
         axes.set_ylabel(pair.label)
@@ -321,7 +205,7 @@ def _epoch_axis(axes: "Axes") -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
 
 
-def _line(axes: "Axes", history: History, column: str, colour: str, dashes: _Dashes) -> None:
+def _line(axes: "Axes", history: History, column: str, colour: str, dashes: Dashes) -> None:
     # A line through one epoch, or through one between gaps, would not be seen.
     marker = "o" if len(history.rows) < 10 else ""
     values = history.numbers(column)
