@@ -98,11 +98,22 @@ def _why_apart(record: Record, entry: Entry) -> str | None:
     threat, defense = record.threat, record.defense
     if (entry.norm, entry.eps) != (threat.norm, threat.eps):
         return f"{entry.norm} eps {format_eps(entry.eps)}"
+    if is_same_network(defense, entry):
+        return None
     if defense.architecture in names.ARCHITECTURES:
         same = names.ARCHITECTURES[defense.architecture] == entry.architecture
     else:  # code of others may call itself anything: its size must tell
         same = entry.parameters == defense.parameters
     return None if same else "other architecture"
+
+
+def is_same_network(defense: DefenseInfo, entry: Entry) -> bool:
+    """Whether the defense was loaded from RobustBench under the entry's id.
+
+    Then it is the published network, whatever its name tells of its architecture and size.
+    """
+    board = f"{entry.dataset}/{'Linf' if entry.norm == 'linf' else 'L2'}"
+    return defense.architecture == f"robustbench:{board}/{entry.name}"
 
 
 def _beside(entry: Entry, defense: DefenseInfo, ours: Figures) -> Beside:
@@ -125,10 +136,10 @@ def _beside(entry: Entry, defense: DefenseInfo, ours: Figures) -> Beside:
 
 
 def _other_size(entry: Entry, defense: DefenseInfo) -> str | None:
+    if is_same_network(defense, entry) or entry.parameters == defense.parameters:
+        return None
     if entry.parameters is None:
         return "size unknown"
-    if entry.parameters == defense.parameters:
-        return None
     return f"other size: {entry.parameters:,} parameters"
 
 

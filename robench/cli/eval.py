@@ -20,8 +20,8 @@ def evaluate_command(
     defense: Annotated[
         str,
         typer.Option(
-            help="Registry name, checkpoint file, python:module:function, torchvision:name; "
-            "several split at commas."
+            help="Registry name, checkpoint file, python:module:function, robustbench:id, "
+            "torchvision:name; several split at commas."
         ),
     ],
     attacks: Annotated[
@@ -210,14 +210,18 @@ def _print(result: "Result", json: bool) -> None:
 
     from rich.console import Console
 
+    from robench.boards.agreement import agreements
     from robench.boards.terminal import render_rows
 
+    beside = Console(stderr=True)
     for warning in result.warnings:
-        Console(stderr=True).print(f"warning: {warning}", style="yellow", markup=False)
+        beside.print(f"warning: {warning}", style="yellow", markup=False)
     if json:
         sys.stdout.write(result.to_json().decode() + "\n")
     else:
         Console().print(render_rows(list(result.rows)))
+    for sentence in agreements(result.records):
+        beside.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def _exit_code(result: "Result", requirements: list[Requirement], confident: bool) -> None:

@@ -24,6 +24,11 @@ def runs_folder() -> Path:
     return home() / "runs"
 
 
+def models_folder() -> Path:
+    """Where downloaded model files of others are kept."""
+    return home() / "models"
+
+
 def crafted_folder() -> Path:
     """Where candidates crafted on surrogates are kept, to be used again."""
     return home() / "crafted"

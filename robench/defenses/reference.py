@@ -9,6 +9,7 @@ from torch import nn
 
 from robench.core.errors import InputError
 from robench.core.names import did_you_mean
+from robench.core.threat import Norm
 from robench.defenses import DEFENSES
 from robench.defenses.defense import Defense, foreign
 from robench.defenses.schemes import SCHEMES
@@ -26,6 +27,7 @@ def load_defense(
     num_classes: int | None = None,
     normalize: str | None = None,
     dataset: str | None = None,
+    norm: Norm | None = None,
     input_shape: Shape = (3, 32, 32),
 ) -> Defense:
     """The defense that `ref` names, in evaluation mode, float32, on the device where it was made.
@@ -33,27 +35,40 @@ def load_defense(
     ref: a name (of `robench.toml` in the current folder, then of the table), a checkpoint file,
     `scheme:text`, a training method with or without `[dataset=...,student=...,width=...]`, or a
     network, which is used as it is. The options go before what `robench.toml`, the checkpoint's
-    metadata and its shapes say; of a method's checkpoints they say which one is meant.
+    metadata and its shapes say; of a method's checkpoints, and of RobustBench's networks of one id,
+    they say which one is meant.
     input_shape: of one image; foreign networks are tried on it where the number of classes is not
     given.
 
     Raises: InputError for a reference that names nothing, or something that cannot be used.
     """
     settings = given(
-        arch=arch, width=width, classes=num_classes, normalize=normalize, dataset=dataset
+        arch=arch,
+        width=width,
+        classes=num_classes,
+        normalize=normalize,
+        dataset=dataset,
+        norm=norm,
     )
     if isinstance(ref, str):
-        return replace(_resolve(ref.strip(), settings, input_shape, ()), ref=ref.strip())
+        found = _resolve(ref.strip(), settings, input_shape, ())
+        # A short form is written out: without these options it may mean several.
+        return found if _of_robustbench(ref) else replace(found, ref=ref.strip())
     return from_module(ref, settings, input_shape, f"the given {type(ref).__name__}")
 
 
-def load_for(dataset: str | None, ref: str | nn.Module, **options: Any) -> Defense:
+def load_for(
+    dataset: str | None, ref: str | nn.Module, norm: Norm | None = None, **options: Any
+) -> Defense:
     """The defense that is to be used on a data set (its base name; None: not known yet).
 
-    The data set says which of a method's checkpoints is meant. Others say themselves what they were
-    trained for; where a file does not, the data set stands in: some families normalise inside, by
-    data set. options: of `load_defense`, but `dataset`. Raises: as `load_defense`.
+    The data set says which of a method's checkpoints is meant, and with the norm which of
+    RobustBench's networks of one id. Others say themselves what they were trained for; where a file
+    does not, the data set stands in: some families normalise inside, by data set. options: of
+    `load_defense`, but `dataset`. Raises: as `load_defense`.
     """
+    if _of_robustbench(ref):
+        return load_defense(ref, dataset=dataset, norm=norm, **options)
     found = load_defense(ref, dataset=dataset if names_method(ref) else None, **options)
     if dataset is not None and found.dataset is None and found.scheme == "file":
         return load_defense(ref, dataset=dataset, **options)
@@ -68,6 +83,10 @@ def names_method(ref: str | nn.Module) -> bool:
         and ref.strip() not in [*configured(Path.cwd()), *DEFENSES.names()]
         and not _is_file(ref.strip())
     )
+
+
+def _of_robustbench(ref: str | nn.Module) -> bool:
+    return isinstance(ref, str) and ref.strip().startswith("robustbench:")
 
 
 def _resolve(ref: str, settings: Settings, input_shape: Shape, path: tuple[str, ...]) -> Defense:

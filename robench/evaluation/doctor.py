@@ -16,7 +16,12 @@ from robench.data.open import load_evalset
 from robench.models.passes import cpu_class, resolve_precision
 
 _CORE = ("torch", "numpy", "pandas", "msgspec", "safetensors", "pillow", "pooch", "typer", "rich")
-_EXTRAS = {"pyautoattack": "reference", "foolbox": "foolbox", "matplotlib": "plot"}
+_EXTRAS = {
+    "pyautoattack": "reference",
+    "foolbox": "foolbox",
+    "robustbench": "robustbench",
+    "matplotlib": "plot",
+}
 
 
 @dataclass(frozen=True)

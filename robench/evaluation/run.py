@@ -258,6 +258,7 @@ def loaded(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet
     found = load_for(
         None if named is None else base_name(named),
         defense,
+        options.norm,
         arch=options.arch,
         width=options.width,
         num_classes=images.num_classes if images else None,

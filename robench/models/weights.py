@@ -87,6 +87,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(_plain(stored, path), {}, digest, tuple(rules))
 
 
+def check_opens(path: Path) -> str:
+    """Hex SHA-256 of a file that `torch.load` opens as weights only, however they are nested.
+
+    For loaders of others, which read the file themselves. Raises: InputError as `read_checkpoint`.
+    """
+    content = _read(path)
+    _parse_torch(content, path)
+    return hashlib.sha256(content).hexdigest()
+
+
 def write_weights(
     path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> None:
@@ -114,11 +124,16 @@ def _read(path: Path) -> bytes:
     return content
 
 
+def is_web_page(start: bytes) -> bool:
+    """Whether the first bytes of a file are those of a page that was saved instead of it."""
+    return start.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<?xml"))
+
+
 def _refuse_other_kinds(content: bytes, path: Path) -> None:
     start = content[:512].lstrip().lower()
     if not content:
         raise InputError(f"{path} is empty: download or copy it again")
-    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+    if is_web_page(start):
         raise InputError(
             f"{path} is a web page, not a checkpoint: the link it was downloaded from leads to a "
             "page (a log-in, a virus-scan notice); download the file itself"

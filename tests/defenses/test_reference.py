@@ -90,7 +90,7 @@ def test_other_sections_of_robench_toml_are_left_alone(here):
         ("my-trads", "did you mean 'my-trades'"),
         ("something", "unknown defense 'something': expected a name .robench list defenses"),
         ("", "unknown defense ''"),
-        ("robustbench:Wang2023Better", "unknown scheme 'robustbench' .*: expected file, python"),
+        ("zoo:Wang2023Better", "unknown scheme 'zoo' .*: expected file, python, robustbench"),
         ("runs/x/best", "runs/x/best does not exist: expected a checkpoint file"),
         ("x.ckpt", "x.ckpt does not exist"),
         (".", "is a folder: expected a checkpoint file"),

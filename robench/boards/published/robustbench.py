@@ -40,6 +40,8 @@ class RobustBenchRow(msgspec.Struct, frozen=True, kw_only=True):
     unreliable: str = ""
     """RobustBench's own word about the AutoAttack figure: "true", "false" or "unknown"."""
     corruptions_acc: Decimal | None = None
+    link: str = ""
+    """Address of the publication."""
 
 
 class LoaderRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +95,7 @@ def _entry(row: RobustBenchRow, constructor: str | None) -> Entry:
         clean=share(row.clean_acc),
         robust=share(row.autoattack_acc),
         best_known=share(row.best_known),
-        unranked=_unranked(row),
+        unranked=why_unranked(row),
         remarks=("trained with additional data",) if row.additional_data else (),
     )
 
@@ -104,7 +106,8 @@ def _parameters(architecture: str, constructor: str | None, classes: int) -> int
     return parameters(architecture, classes) if plain and architecture not in _UNDECIDED else None
 
 
-def _unranked(row: RobustBenchRow) -> str | None:
+def why_unranked(row: RobustBenchRow) -> str | None:
+    """What about the row itself forbids a rank."""
     if row.unreliable == "true":
         return "RobustBench calls its AutoAttack unreliable"
     # "not 8/255" needs no word: such a row has its own eps and meets only its like.

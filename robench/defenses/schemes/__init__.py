@@ -14,6 +14,11 @@ SCHEMES = Table(
             (),
             "package.module:function, called without arguments; executes code",
         ),
+        "robustbench": (
+            "robench.defenses.schemes.robustbench:load",
+            (),
+            "a network of RobustBench: <dataset>/<Linf|L2>/<id>",
+        ),
         "torchvision": (
             "robench.defenses.schemes.torchvision:load",
             (),
