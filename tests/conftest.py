@@ -11,7 +11,7 @@ import torch
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 
-EXTRAS = ("foolbox", "matplotlib", "pyautoattack", "scipy", "torchattacks", "torchvision")
+EXTRAS = ("foolbox", "gdown", "matplotlib", "pyautoattack", "scipy", "torchattacks", "torchvision")
 
 
 def pytest_configure(config: pytest.Config) -> None:

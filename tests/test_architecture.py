@@ -13,18 +13,20 @@ MAY_IMPORT = {
     "core": set(),
     "numerics": {"core"},
     "data": {"core"},
-    "boards": {"core"},
+    "figures": {"core"},
+    "boards": {"core", "figures"},
     "models": {"core", "numerics"},
     "attacks": {"core", "numerics"},
     "defenses": {"core", "models"},
     "evaluation": {"core", "numerics", "data", "models", "defenses", "attacks"},
-    "training": {"core", "numerics", "data", "models", "defenses", "evaluation"},
+    "training": {"core", "figures", "numerics", "data", "models", "defenses", "evaluation"},
     "audit": {"core", "numerics", "data", "models", "defenses", "attacks", "evaluation"},
     "cli": {"core"},
 }
 THIRD_PARTY = {
     "core": {"msgspec"},
-    "boards": {"msgspec", "rich"},
+    "boards": {"msgspec", "rich", "jinja2", "markupsafe"},
+    "figures": {"msgspec"},
     "data": {"msgspec", "numpy", "PIL"},
     "cli": {"typer"},
 }

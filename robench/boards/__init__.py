@@ -13,6 +13,8 @@ FORMATS = Table(
         "md": ("robench.boards.markdown:render", (), "one Markdown section per board"),
         "csv": ("robench.boards.csv:render", (), "one line per defense and attack"),
         "json": ("robench.boards.json:render", (), "the same rows as robench eval --json"),
+        "latex": ("robench.boards.latex:render", (), "tables for a paper, best in bold"),
+        "html": ("robench.boards.html:render", (), "one page to sort, filter and weigh"),
     },
     entry_point_group="robench.formats",
 )

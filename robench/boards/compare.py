@@ -10,6 +10,7 @@ from operator import attrgetter
 
 import msgspec
 
+from robench.boards.agreement import agreement
 from robench.boards.collect import Found
 from robench.boards.joining import (
     Apart,
@@ -85,7 +86,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no place; empty where there is one."""
     place: Place | None
     notes: tuple[str, ...]
-    """What else must be said of the defense."""
+    """What else must be said of the defense; of a network of RobustBench, whether it agrees."""
     flags: tuple[Flag, ...]
     """Of our record."""
     rows: tuple[Beside, ...]
@@ -110,20 +111,29 @@ def compare_with(found: Iterable[Found], defense: str, source: str) -> list[Plac
     return placements
 
 
-def _cells(boards: Sequence[Board], defense: str) -> list[tuple[Line, str, Cell]]:
-    """The finished records of the defense with their lines and columns."""
-    lines = [line for board in boards for line in board.lines]
-    mine = [line for line in lines if defense in (line.label, line.defense.name)]
+def lines_of(boards: Sequence[Board], defense: str) -> list[tuple[Board, Line]]:
+    """The lines of a defense with their boards.
+
+    defense: a name on the records, or a board's label for it.
+    Raises: InputError for a name that is unknown or means several defenses.
+    """
+    lines = [(board, line) for board in boards for line in board.lines]
+    mine = [pair for pair in lines if defense in (pair[1].label, pair[1].defense.name)]
     if not mine:
-        known = sorted({name for line in lines for name in (line.label, line.defense.name)})
+        known = sorted({name for _, line in lines for name in (line.label, line.defense.name)})
         hint = did_you_mean(defense, known) or f": there are {', '.join(known) or 'none at all'}"
         raise InputError(f"no records of {defense!r}{hint}")
-    if len({line.defense.fingerprint for line in mine}) > 1:
-        labels = " or ".join(dict.fromkeys(line.label for line in mine))
+    if len({line.defense.fingerprint for _, line in mine}) > 1:
+        labels = " or ".join(dict.fromkeys(line.label for _, line in mine))
         raise InputError(f"{defense!r} means several defenses: write {labels}")
+    return mine
+
+
+def _cells(boards: Sequence[Board], defense: str) -> list[tuple[Line, str, Cell]]:
+    """The finished records of the defense with their lines and columns."""
     done = [
         (line, label, cell)
-        for line in mine
+        for _, line in lines_of(boards, defense)
         for label, cell in line.cells.items()
         if label != WORST_CASE and cell.row.status == "done"
     ]
@@ -135,8 +145,8 @@ def _cells(boards: Sequence[Board], defense: str) -> list[tuple[Line, str, Cell]
 def _placement(
     line: Line, label: str, cell: Cell, source: str, entries: Iterable[Entry]
 ) -> Placement:
-    record, measured = cell.records[0], _measured(cell)
-    known = _known(measured, len(record.verdicts), is_prefix(record))
+    record, ours = cell.records[0], measured(cell)
+    known = _known(ours, len(record.verdicts), is_prefix(record))
     rows, apart = join(record, known, entries)
     refused = tuple(refusals(record))
     ranked = [] if refused else [row for row in rows if row.unranked is None]
@@ -156,12 +166,12 @@ def _placement(
         attack=label,
         architecture=record.defense.architecture,
         parameters=record.defense.parameters,
-        clean=measured.clean,
-        robust=measured.robust,
-        w_robust=measured.w_robust,
+        clean=ours.clean,
+        robust=ours.robust,
+        w_robust=ours.w_robust,
         refused=refused,
         place=_place(known, ranked) if ranked else None,
-        notes=line.defense.notes,
+        notes=(*line.defense.notes, *agreement(record)),
         flags=cell.row.flags,
         rows=tuple(rows),
         apart=apart,
@@ -169,7 +179,8 @@ def _placement(
     )
 
 
-def _measured(cell: Cell) -> Figures:
+def measured(cell: Cell) -> Figures:
+    """The figures of a finished cell with their intervals."""
     verdicts, row = cell.records[0].verdicts, cell.row
     clean = wilson(sum(verdicts.clean_correct), len(verdicts))
     robust = wilson(sum(verdicts.survived), len(verdicts))
@@ -181,11 +192,11 @@ def _measured(cell: Cell) -> Figures:
     )
 
 
-def _known(measured: Figures, n: int, prefix: bool) -> Figures:
+def _known(ours: Figures, n: int, prefix: bool) -> Figures:
     """On the whole test set, the published figures are of the very same images: no bounds."""
     if not (prefix and n == names.TEST_IMAGES):
-        return measured
-    exact = (Figure(f.value, f.value, f.value) for f in _all(measured))
+        return ours
+    exact = (Figure(f.value, f.value, f.value) for f in _all(ours))
     return Figures(*exact)
 
 

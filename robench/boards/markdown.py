@@ -1,20 +1,23 @@
 """Boards as Markdown, for `leaderboards/README.md`."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from robench.boards import words
+from robench.boards.best import Best, best
+from robench.boards.pairs import CLEAN
 from robench.boards.rank import Board, Cell, Line
 from robench.boards.reproduce import commands
-from robench.core.row import WORST_CASE
+from robench.core.row import WORST_CASE, Row
 
 _HEAD = """# Leaderboards
 
 Made by `robench leaderboard --format md` from the records beside this file. Accuracies are in
-percent, with their 95 % interval. W-Robust (bold) weighs clean and robust accuracy. Only figures
-from the same images, threat model, attack, parameters and stop rule are ranked together. `!`
-marks a figure with a warning, `!!` one that a check refutes. McNemar tests are exact, two-sided
-and not corrected for their number.
+percent, with their 95 % interval; under each attack robust accuracy stands before W-Robust, which
+weighs clean and robust accuracy. Bold is the best of a column. Only figures from the same images,
+threat model, attack, parameters and stop rule are ranked together. `!` marks a figure with a
+warning, `!!` one that a check refutes. McNemar tests are exact, two-sided and not corrected for
+their number.
 """
 
 
@@ -44,26 +47,35 @@ def _section(board: Board) -> str:
 
 def _ranking_table(board: Board) -> str:
     header = ["rank", "defense", "clean", *(_code(column) for column in board.columns)]
-    return table(header, [_ranking_line(board, line) for line in board.lines])
+    bold = {column: best(board, column) for column in (CLEAN, *board.columns)}
+    return table(header, [_ranking_line(board, line, bold) for line in board.lines])
 
 
-def _ranking_line(board: Board, line: Line) -> list[str]:
-    clean = words.percent(line.clean.row.clean_accuracy) if line.clean else "-"
-    cells = [_cell(line.cells.get(column)) for column in board.columns]
+def _ranking_line(board: Board, line: Line, bold: Mapping[str, Best]) -> list[str]:
+    clean = "-"
+    if line.clean is not None:
+        clean = _figure(line.clean.row, "clean_accuracy", (line.label, bold[CLEAN]))
+    cells = [_cell(line.cells.get(column), (line.label, bold[column])) for column in board.columns]
     said = f" ({escape(words.plain(line.defense.label))})" if line.defense.label else ""
     return [str(line.rank or "-"), _code(line.label) + said, clean, *cells]
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(cell: Cell | None, bold: tuple[str, Best]) -> str:
     if cell is None:
         return "-"
     row = cell.row
     if row.w_robust is None:
         return words.status(row)
-    robust = words.estimate(row.robust_accuracy, row.robust_interval_95)
-    weighted = f"**{words.percent(row.w_robust)}** {words.bounds(row.w_robust_interval_95)}"
+    robust = f"{_figure(row, 'robust_accuracy', bold)} {words.bounds(row.robust_interval_95)}"
+    weighted = f"{_figure(row, 'w_robust', bold)} {words.bounds(row.w_robust_interval_95)}"
     unfinished = f" ({words.status(row)}, n = {row.n})" if row.status != "done" else ""
     return f"{robust} / {weighted} {words.mark(row)}".rstrip() + unfinished
+
+
+def _figure(row: Row, name: str, bold: tuple[str, Best]) -> str:
+    label, best_ones = bold
+    text = words.percent(getattr(row, name))
+    return f"**{text}**" if (label, name) in best_ones else text
 
 
 def _column_lines(board: Board) -> Iterable[list[str]]:

@@ -107,7 +107,7 @@ def _board(ground: Ground, found: list[Found], pi_adv: float, sort_by: str | Non
     labels = label_columns(column_of(item.record) for item in found)
     lines = _lines(found, labels, pi_adv)
     ranked_by = _ranked_by(lines, labels, sort_by)
-    lines = _ranked(lines, ranked_by)
+    lines = ranked(lines, ranked_by)
     attacks = sorted(labels.values())
     if any(WORST_CASE in line.cells for line in lines):
         attacks.append(WORST_CASE)
@@ -179,21 +179,24 @@ def _done(line: Line, column: str) -> bool:
     return cell is not None and cell.row.status == "done"
 
 
-def _ranked(lines: Sequence[Line], column: str | None) -> tuple[Line, ...]:
-    """The lines with rank or reason. Equal figures share a rank, and the next one is skipped."""
+def ranked(lines: Sequence[Line], column: str | None) -> tuple[Line, ...]:
+    """The lines with their rank in a column, or the reason for none; ranked ones first.
+
+    Equal figures share a rank, and the next one is skipped.
+    """
     if column is None:
         return tuple(dataclasses.replace(line, reason="no column to rank by") for line in lines)
     terms = _common_terms(lines, column)
-    ranked: list[Line] = []
+    fit: list[Line] = []
     others: list[Line] = []
     for line in lines:
         reason = _why_not(line, column, terms)
-        (others if reason else ranked).append(dataclasses.replace(line, reason=reason))
-    ranked.sort(key=lambda line: (-figure(line, column), line.label))
-    figures = [figure(line, column) for line in ranked]
+        (others if reason else fit).append(dataclasses.replace(line, rank=None, reason=reason))
+    fit.sort(key=lambda line: (-figure(line, column), line.label))
+    figures = [figure(line, column) for line in fit]
     placed = [
         dataclasses.replace(line, rank=figures.index(value) + 1)
-        for line, value in zip(ranked, figures, strict=True)
+        for line, value in zip(fit, figures, strict=True)
     ]
     return (*placed, *others)
 

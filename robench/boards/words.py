@@ -102,10 +102,14 @@ def scale(board: Board) -> str:
     return f"{small}{n} images leave an accuracy near 50 % uncertain by {half:.1f} points."
 
 
-def remarks(board: Board) -> list[str]:
-    """What must be known beside the figures: lines without rank, cells without figures, ..."""
+def remarks(board: Board, worst: bool = True) -> list[str]:
+    """What must be known beside the figures: lines without rank, cells without figures, ...
+
+    worst: whether the worst case is among what is shown.
+    """
+    united = worst_cases(board) if worst else []
     unlike = differing_clean(board)
-    return [*noted(board), *unranked(board), *unfinished(board), *worst_cases(board), *unlike]
+    return [*noted(board), *unranked(board), *unfinished(board), *united, *unlike]
 
 
 def noted(board: Board) -> list[str]:

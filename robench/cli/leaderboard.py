@@ -23,7 +23,8 @@ def leaderboard(
         typer.Option(help="Folder of records, or one record; repeatable.  [default: your records]"),
     ] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help="table, md, csv or json.  [default: table]")
+        str | None,
+        typer.Option("--format", help="table, md, csv, json, latex or html.  [default: table]"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     out: Annotated[
@@ -40,6 +41,12 @@ def leaderboard(
     pi_adv: Annotated[
         float, typer.Option(help="Weight of robust accuracy in W-Robust, 0 to 1.")
     ] = 0.5,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--with", metavar="SOURCE", help="Published rows too, in latex: paper or robustbench."
+        ),
+    ] = None,
     compare: Annotated[
         str | None,
         typer.Option(metavar="A,B", help="Paired tests of two defenses on the same images."),
@@ -55,6 +62,8 @@ def leaderboard(
     Example: robench leaderboard --compare trades,bmtard
 
     Example: robench leaderboard --records leaderboards/records --format md --out README.md
+
+    Example: robench leaderboard --dataset cifar10 --format latex --with paper --out table.tex
     """
     from robench.boards.collect import collect
     from robench.boards.rank import build_boards
@@ -70,7 +79,8 @@ def leaderboard(
     if not found:
         typer.echo("no records: robench eval --defense REF --attacks LIST writes them", err=True)
     boards = build_boards(found, pi_adv, sort_by)
-    _deliver(_comparisons(boards, compare, chosen) if compare else _render(boards, chosen), out)
+    shown = _comparisons(boards, compare, chosen) if compare else _render(boards, chosen, source)
+    _deliver(shown, out)
 
 
 def _of_dataset(found: "Sequence[Found]", dataset: str | None) -> "Sequence[Found]":
@@ -85,10 +95,22 @@ def _of_dataset(found: "Sequence[Found]", dataset: str | None) -> "Sequence[Foun
     return [item for item in found if item.record.images.dataset == dataset]
 
 
-def _render(boards: "Sequence[Board]", format_: str) -> "RenderableType":
+def _render(boards: "Sequence[Board]", format_: str, source: str | None) -> "RenderableType":
     from robench.boards import FORMATS
 
-    rendered: RenderableType = FORMATS.load(format_)(boards)
+    rendered: RenderableType
+    if source is None:
+        rendered = FORMATS.load(format_)(boards)
+    elif format_ == "latex":
+        from robench.boards.latex import render
+        from robench.boards.published import SOURCES
+
+        rendered = render(boards, SOURCES.load(source)())
+    else:
+        raise InputError(
+            f"--with goes with --format latex, not {format_}: html shows every published row, "
+            "robench compare ranks among them"
+        )
     return rendered
 
 

@@ -20,6 +20,7 @@ _TABLES = {
     "architectures": "robench.models:ARCHITECTURES",
     "methods": "robench.training:METHODS",
     "formats": "robench.boards:FORMATS",
+    "figures": "robench.boards.plots:FIGURES",
     "adapters": "robench.attacks:ADAPTERS",
 }
 
@@ -30,7 +31,7 @@ def list_things(
         bool, typer.Option("--json", help='[{"name": ..., "help": ...}, ...] on stdout.')
     ] = False,
 ) -> None:
-    """List defenses, attacks, adapters, datasets, architectures, methods or formats.
+    """List defenses, attacks, adapters, datasets, architectures, methods, formats or figures.
 
     Example: robench list attacks
 

@@ -15,6 +15,8 @@ from robench.cli.export import export
 from robench.cli.history import history
 from robench.cli.leaderboard import leaderboard
 from robench.cli.listing import list_things
+from robench.cli.plot import plot
+from robench.cli.report import report
 from robench.cli.train import train_command
 from robench.cli.verify import verify
 from robench.core.errors import InputError, RobenchError
@@ -34,6 +36,8 @@ app.command("train")(train_command)
 app.command("history")(history)
 app.command("leaderboard")(leaderboard)
 app.command("compare")(compare)
+app.command("plot")(plot)
+app.command("report")(report)
 app.command("audit")(audit_command)
 app.command("verify")(verify)
 app.command("export")(export)

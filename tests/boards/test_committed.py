@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 RECORDS = sorted((ROOT / "leaderboards" / "records").rglob("*.json"))
 
 
-@pytest.mark.parametrize(("format_name", "file"), [("md", "README.md"), ("csv", "leaderboard.csv")])
+@pytest.mark.parametrize(
+    ("format_name", "file"),
+    [("md", "README.md"), ("csv", "leaderboard.csv"), ("html", "index.html")],
+)
 def test_generated_files_are_fresh(
     format_name: str, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,4 +171,4 @@ def test_an_empty_folder_says_what_fills_it(tmp_path):
 
 
 def test_help_has_examples():
-    assert run("--help").stdout.count("Example: robench leaderboard") == 3
+    assert run("--help").stdout.count("Example: robench leaderboard") == 4

@@ -79,7 +79,10 @@ def test_the_dry_run_prints_a_recipe_that_can_be_given_back(home: Path, tmp_path
         (["sat", "--dataset", "cifar10", "--set", "optimizer.learning=1"], "optimizer"),
         (["sat", "--dataset", "cifar10", "--set", "epochs=0"], "epochs"),
         (["sat", "--dataset", "cifar10", "--teacher", "clean=x"], "clean"),
-        (["mtard", "--dataset", "cifar100"], "--teacher clean=REF"),
+        (
+            ["bmtard", *QUICK, "--teacher", "clean=natural[role=teacher]"],
+            "robench train natural --role teacher --dataset cifar10 makes it",
+        ),
         (
             ["bmtard", *QUICK, "--teacher", "robust=fast-at-resnet18"],
             "did you mean",

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from robench.core.errors import InputError
-from robench.training.figures import FORMATS, build, draw, spread
+from robench.figures.saving import FORMATS
+from robench.training.figures import build, draw
 from robench.training.history import History
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -214,17 +215,3 @@ def test_without_matplotlib_the_extra_is_named(
     with pytest.raises(InputError, match=r"pip install 'robench\[plot\]'"):
         draw([("one", run())], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("wanted", "sizes", "expected"),
-    [
-        ([0.2, 0.8], [0.1, 0.1], [0.2, 0.8]),  # nothing touches
-        ([0.5, 0.5], [0.1, 0.1], [0.45, 0.55]),  # both give way by the same
-        ([0.52, 0.48], [0.1, 0.1], [0.55, 0.45]),  # the order stays
-        ([0.0, 1.0], [0.1, 0.2], [0.05, 0.9]),  # the rims hold
-        ([0.0, 0.0, 0.16], [0.1, 0.1, 0.1], [0.05, 0.15, 0.25]),  # a block takes in the next
-    ],
-)
-def test_labels_give_way(wanted: list[float], sizes: list[float], expected: list[float]) -> None:
-    assert spread(wanted, sizes) == pytest.approx(expected)

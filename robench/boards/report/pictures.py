@@ -1,0 +1,46 @@
+"""The figures of a report, as SVG; one that the records do not allow is a sentence instead."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from robench.boards import words
+from robench.boards.plots import FIGURES
+from robench.boards.plots.plot import Plot, Records
+from robench.boards.rank import Board
+from robench.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Picture:
+    """name: of the figure, `tradeoff`. caption: plain text. svg: a whole file."""
+
+    name: str
+    caption: str
+    svg: bytes
+
+
+def pictures(records: Records, board: Board) -> Iterator[Picture | str]:
+    """Every figure of a board, with all of its defenses."""
+    ground = board.ground
+    here = replace(records, dataset=ground.dataset, norm=ground.norm, n=ground.n)
+    for name in FIGURES.names():
+        yield _picture(name, here)
+
+
+def _picture(name: str, records: Records) -> Picture | str:
+    try:
+        plot: Plot = FIGURES.load(name)(records)
+        svg = _svg(plot)
+    except InputError as error:
+        return words.plain(f"No figure {name}: {error}.")
+    remarks = " ".join(f"{remark}." for remark in plot.remarks)
+    return Picture(name, words.plain(f"{FIGURES.help(name)}. {remarks}".strip()), svg)
+
+
+def _svg(plot: Plot) -> bytes:
+    from robench.figures.saving import rendered
+    from robench.figures.style import styled
+
+    with styled():
+        figure = plot.draw()
+    return rendered(figure, ["svg"], plot.data)["svg"]

@@ -1,0 +1,1 @@
+"""The tests. A package, because robustbench installs one of this name, which would come first."""
