@@ -133,7 +133,13 @@ def _published(axes: "Axes", published: Published) -> "Iterator[Artist]":
     from matplotlib.lines import Line2D
 
     for place, (title, rows) in enumerate(published.groups()):
-        look: dict[str, Any] = {"marker": mark(place), "mfc": "none", "mec": INK, "ls": "none", "ms": 4.5}
+        look: dict[str, Any] = {
+            "marker": mark(place),
+            "mfc": "none",
+            "mec": INK,
+            "ls": "none",
+            "ms": 4.5,
+        }
         x, y = ([100 * row.point[i] for row in rows] for i in (0, 1))
         axes.plot(x, y, mew=0.8, zorder=3, **look)
         yield Line2D([], [], label=title, **look)
