@@ -1,13 +1,26 @@
 """What `robench audit` left beside the records, as far as boards show it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from robench.boards.rank import Line
 from robench.core.errors import InputError
 from robench.core.threat import ThreatModel, format_eps
+
+
+class SweepPoint(msgspec.Struct, frozen=True):
+    """One point of a sweep. robust_share: of the attacked images; eps: `8/255`, if of that."""
+
+    robust_share: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    eps: str | None = None
+
+
+class Details(msgspec.Struct, frozen=True):
+    """More figures of a test, as far as boards show them."""
+
+    curve: tuple[SweepPoint, ...] = ()
 
 
 class AuditFinding(msgspec.Struct, frozen=True):
@@ -18,6 +31,7 @@ class AuditFinding(msgspec.Struct, frozen=True):
     status: str
     means: str = ""
     reason: str | None = None
+    details: Details = Details()
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):

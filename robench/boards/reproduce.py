@@ -1,27 +1,31 @@
 """The commands that measure a board again."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from robench.boards.columns import call
 from robench.boards.rank import Board, Cell
 from robench.core.record import ImagesInfo, Record
-from robench.core.threat import format_eps
+from robench.core.threat import ThreatModel, format_eps
 
-Setting = tuple[ImagesInfo, str, str, int]
+Setting = tuple[ImagesInfo, ThreatModel, str, str, int]
 
 
 def commands(board: Board) -> list[str]:
     """`robench eval ...` lines; defenses measured alike share one."""
     settings: dict[tuple[str, Setting], list[str]] = {}
     for record in _records(board):
-        setting: Setting = (record.images, record.stop, record.precision, record.seed)
-        attacks = settings.setdefault((record.defense.ref, setting), [])
-        attacks.append(call(record.attack.name, record.attack.parameters))
+        attacks = settings.setdefault((record.defense.ref, _setting(record)), [])
+        attacks.append(_attack(record))
     shared: dict[tuple[tuple[str, ...], Setting], list[str]] = {}
     for (ref, setting), attacks in settings.items():
         shared.setdefault((tuple(attacks), setting), []).append(ref)
-    return [_command(board, refs, attacks, setting) for (attacks, setting), refs in shared.items()]
+    return [_command(refs, attacks, setting) for (attacks, setting), refs in shared.items()]
+
+
+def command(record: Record) -> str:
+    """The `robench eval ...` line that measures this one record again."""
+    return _command([record.defense.ref], [_attack(record)], _setting(record))
 
 
 def _records(board: Board) -> Iterator[Record]:
@@ -33,12 +37,20 @@ def _is_measured(cell: Cell) -> bool:
     return len(cell.records) == 1 and cell.row.status == "done"
 
 
-def _command(board: Board, refs: list[str], attacks: tuple[str, ...], setting: Setting) -> str:
-    ground, (images, stop, precision, seed) = board.ground, setting
+def _attack(record: Record) -> str:
+    return call(record.attack.name, record.attack.parameters)
+
+
+def _setting(record: Record) -> Setting:
+    return record.images, record.threat, record.stop, record.precision, record.seed
+
+
+def _command(refs: Sequence[str], attacks: Sequence[str], setting: Setting) -> str:
+    images, threat, stop, precision, seed = setting
     first_n = images.ids in ("0", f"0-{images.n - 1}")
     words = ["robench", "eval", "--defense", ",".join(refs), "--attacks", ",".join(attacks)]
     words += ["--dataset", images.ref]
     words += ["--n", str(images.n)] if first_n else ["--images", images.ids]
-    words += ["--norm", ground.norm, "--eps", format_eps(ground.eps)]
+    words += ["--norm", threat.norm, "--eps", format_eps(threat.eps)]
     words += ["--stop", stop, "--precision", precision, "--seed", str(seed)]
     return shlex.join(words)

@@ -1,7 +1,7 @@
 """`robench plot`: figures from records."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +11,12 @@ from robench.core.errors import InputError
 from robench.core.names import split_list
 
 if TYPE_CHECKING:
-    from robench.boards.plots.plot import Plot, Records
+    from robench.boards.collect import Found
+    from robench.boards.plots.plot import Pixels, Plot, Records
 
 
 def plot(
-    figure: Annotated[str, typer.Argument(help="tradeoff or heatmap.")],
+    figure: Annotated[str, typer.Argument(help="tradeoff, epsilon, queries, heatmap or gallery.")],
     records: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of records, or one record; repeatable.  [default: your records]"),
@@ -34,6 +35,12 @@ def plot(
     ] = None,
     pi_adv: Annotated[
         float | None, typer.Option(help="tradeoff: weight of robust accuracy.  [default: 0.5]")
+    ] = None,
+    ids: Annotated[
+        str | None,
+        typer.Option(
+            metavar="3,17-19", help="gallery: these images.  [default: the first 5 broken]"
+        ),
     ] = None,
     out: Annotated[
         list[Path] | None,
@@ -54,9 +61,14 @@ def plot(
 
     Example: robench plot tradeoff --with paper --attack pgd_trades --out tradeoff.pdf
 
+    Example: robench plot queries --defense fast-at-resnet18-w32 --attack square
+
     Example: robench plot heatmap --records leaderboards/records --n 1000 --out heatmap.svg
+
+    Example: robench plot gallery --defense fast-at-resnet18-w32 --ids 3,17-19 --out gallery.pdf
     """
     from robench.boards.plots import FIGURES
+    from robench.core.record import parse_ids
     from robench.core.threat import parse_number
     from robench.figures.saving import format_of
 
@@ -69,6 +81,7 @@ def plot(
         "eps": None if eps is None else parse_number(eps),
         "source": source,
         "pi_adv": pi_adv,
+        "ids": None if ids is None else parse_ids(ids),
     }
     options = _taken(figure, made, given)
     chosen = _records(records, dataset, norm, n, split_list(defense or ""))
@@ -115,7 +128,15 @@ def _records(
         norm=norm,
         n=n,
         defenses=tuple(defenses),
+        pixels=pixels,
     )
+
+
+def pixels(found: "Found", ids: Sequence[int]) -> "Pixels":
+    """Images of a record, as a gallery shows them. Loads torch, which no other figure needs."""
+    from robench.evaluation.kept import judged_images
+
+    return judged_images(Path(found.path), found.record, ids)
 
 
 def _write(plot: "Plot", files: list[Path], if_changed: bool) -> list[Path]:

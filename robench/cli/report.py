@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from robench.cli.plot import pixels
+
 
 def report(
     defense: Annotated[str, typer.Argument(help="A defense's name on the records.")],
@@ -33,7 +35,7 @@ def report(
     collected = collect(places)
     for warning in collected.warnings:
         typer.echo(f"left out: {warning}", err=True)
-    found = content_of(Records(found=collected.found, places=places), defense)
+    found = content_of(Records(found=collected.found, places=places, pixels=pixels), defense)
     name = re.sub(r"[^A-Za-z0-9._+-]+", "_", found.title)
     files = {f"{name}.html": html.render(found).encode(), **markdown.files(found, name)}
     for file, content in files.items():

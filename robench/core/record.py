@@ -300,6 +300,11 @@ def parse_ids(text: str) -> list[int]:
     return ids
 
 
+def candidate_files(path: Path) -> list[Path]:
+    """The files of candidates that `--save-adversarial` left beside the record at `path`."""
+    return sorted(path.with_suffix(".adversarial").glob("*.safetensors"))
+
+
 def write_record(path: Path, record: Record) -> None:
     """Replace the file atomically; one line per field and verdict column, for readable diffs."""
     atomic_write(path, _encode(record))

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from robench.core.errors import InputError
-from robench.core.record import Record, parse_ids, read_record
-from robench.data.open import load_evalset
+from robench.core.record import Record, read_record
 from robench.defenses.reference import load_defense
 from robench.evaluation.judge import Judge
+from robench.evaluation.kept import images_of
 from robench.evaluation.store import read_adversarial
 from robench.models.passes import resolve_device
 
@@ -43,9 +43,7 @@ def reverify(path: Path, device: str = "auto") -> Reverified:
     )
     if defense.fingerprint != stated.fingerprint:
         raise InputError(f"{stated.ref!r} is not the defense of {path}: its fingerprint differs")
-    images = load_evalset(record.images.ref).select(parse_ids(record.images.ids))
-    if images.digest != record.images.digest:
-        raise InputError(f"{record.images.dataset} is not the image set of {path}: digest differs")
+    images = images_of(record, path)
     rows = record.pass_shape.judge
     judge = Judge(defense.model.to(where), record.threat, rows)
     chosen = images.select(ids.tolist())

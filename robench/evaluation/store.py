@@ -17,6 +17,7 @@ from robench.core.record import (
     Component,
     Record,
     Verdicts,
+    candidate_files,
     measurement_key,
     read_record,
     write_record,
@@ -227,7 +228,7 @@ def read_adversarial(record_path: Path) -> tuple[Tensor, Tensor]:
 
     Raises: InputError when there are none.
     """
-    parts = sorted(record_path.with_suffix(".adversarial").glob("*.safetensors"))
+    parts = candidate_files(record_path)
     if not parts:
         raise InputError(
             f"no adversarial examples beside {record_path}: "

@@ -12,6 +12,7 @@ from robench.boards.plots.plot import Records
 from robench.boards.report import html, markdown
 from robench.boards.report.content import Report, Section, report
 from robench.core.errors import InputError
+from robench.core.threat import ThreatModel
 from tests.boards.conftest import make_record
 
 
@@ -48,6 +49,19 @@ def test_what_there_is_not_is_said() -> None:
     assert "robench audit" in _section(found, "Audit").sentences[0]
     figures = _section(found, "Figures")
     assert [picture.name for picture in figures.pictures] == ["tradeoff", "heatmap"]
+
+
+def test_figures_are_at_the_boards_eps_and_a_gallery_is_of_the_reports_defense() -> None:
+    mine = [make_record("mine", threat=ThreatModel("linf", eps / 255)) for eps in (4, 8)]
+    found = report(_records(*mine, make_record("other")), "mine")
+    sections = [section for section in found.sections if section.title.startswith("Figures")]
+    for place, (section, eps) in enumerate(zip(sections, ("4/255", "8/255"), strict=True)):
+        assert {"tradeoff", "heatmap"} <= {picture.name for picture in section.pictures}
+        (said,) = [sentence for sentence in section.sentences if "gallery" in sentence]
+        assert said.startswith(
+            f"No figure gallery: no candidates beside {place}.json: robench eval"
+        )
+        assert "--defense mine " in said and f"--eps {eps} " in said
 
 
 def test_the_same_records_give_the_same_bytes_and_pictures_are_inside() -> None:

@@ -61,3 +61,28 @@ def test_report_writes_a_page_and_markdown_with_its_pictures(records: str, tmp_p
     names = {path.name for path in out.iterdir()}
     assert {"mine.html", "mine.md"} < names and sum(n.endswith(".svg") for n in names) == 2
     assert "did you mean 'mine'" in refused("report", "mien", "--records", records)
+
+
+def test_a_gallery_is_drawn_from_a_record_and_its_candidates(tmp_path: Path) -> None:
+    import robench
+
+    folder, files = tmp_path / "records", [tmp_path / f"g.{s}" for s in ("png", "svg", "pdf")]
+    reference = "python:tests.evaluation.planted:build"
+    options = {"dataset": "cifar10-sample", "images": "20-31", "out": folder}
+    robench.evaluate(reference, "fgsm", **options)
+    words = ["plot", "gallery", "--records", str(folder), "--ids", "28,20-21"]
+    words += [word for file in files for word in ("--out", str(file))]
+    assert refused(*words).endswith(f"--save-adversarial --out {folder} keeps them")
+    robench.evaluate(reference, "fgsm", save_adversarial=True, **options)
+    said = json.loads(run(*words, "--json"))
+    assert [row["id"] for row in said["data"]["rows"]] == [28, 20, 21]
+    assert said["data"]["rows"][0]["label"] == "truck"
+    before = [file.read_bytes() for file in files]
+    assert all(said["sha256"].encode() in content for content in before)
+    assert before[1].count(b"<image ") == 9
+    run(*words)
+    assert [file.read_bytes() for file in files] == before
+    out = tmp_path / "report"
+    run("report", said["data"]["defense"], "--records", str(folder), "--out", str(out))
+    assert any("gallery" in path.name for path in out.iterdir())
+    assert "heatmap takes no --ids" in refused("plot", "heatmap", *words[2:6])

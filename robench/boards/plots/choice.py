@@ -1,15 +1,15 @@
 """From all records to those of one figure: exactly one board, one column, or an error that asks."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from robench.boards import words
 from robench.boards.collect import Found
-from robench.boards.columns import matching
+from robench.boards.columns import Column, column_of, label_columns, matching
 from robench.boards.plots.plot import Records
 from robench.boards.rank import Board, Line, build_boards
 from robench.core.errors import InputError
 from robench.core.names import did_you_mean
-from robench.core.record import Record
+from robench.core.record import DefenseInfo, Record
 from robench.core.row import WORST_CASE
 from robench.core.threat import format_eps
 
@@ -32,6 +32,21 @@ def wanted(records: Records) -> list[Found]:
     for name in records.defenses:
         chosen |= {item.path: item for item in _having(found, "--defense", name, _names)}
     return list(chosen.values())
+
+
+def narrowed(records: Records, attack: str | None, eps: float | None) -> list[Found]:
+    """The wanted records at that eps and under that attack, for figures of one record.
+
+    Raises: InputError that says what there is, when nothing fits.
+    """
+    found = wanted(records)
+    if eps is not None:
+        found = _having(found, "--eps", format_eps(eps), lambda r: [format_eps(r.threat.eps)])
+    if attack is None:
+        return found
+    labels = label_columns(column_of(item.record) for item in found)
+    chosen = one_label(attack, [*labels.values()], {label: c for c, label in labels.items()})
+    return [item for item in found if labels[column_of(item.record)] == chosen]
 
 
 def _names(record: Record) -> list[str]:
@@ -80,14 +95,23 @@ def one_column(board: Board, attack: str | None, among: Sequence[str] | None = N
     Raises: InputError for an attack that no column or several columns fit.
     """
     there = list(board.columns if among is None else among)
+    if attack is None and board.ranked_by in there:
+        return str(board.ranked_by)
+    return one_label(attack, there, board.meanings)
+
+
+def one_label(attack: str | None, there: Sequence[str], meanings: Mapping[str, Column]) -> str:
+    """The one label among `there` that `attack` means, by default the only one.
+
+    meanings: what those labels stand for that are attacks.
+    Raises: InputError for an attack that no label or several labels fit.
+    """
     if attack is None:
-        if board.ranked_by in there:
-            return str(board.ranked_by)
-        fitting = there
+        fitting = list(there)
     elif attack in there:  # also worst_case, which is no attack
         return attack
     else:
-        labels = {column: label for label, column in board.meanings.items() if label in there}
+        labels = {column: label for label, column in meanings.items() if label in there}
         fitting = matching(attack, labels)
     if not fitting:
         hint = did_you_mean(str(attack), there) or ":"
@@ -122,4 +146,9 @@ def left_out(board: Board, shown: Iterable[Line], column: str) -> tuple[str, ...
 
 def titled(line: Line) -> str:
     """A defense's label, followed in brackets by what must be said of its training."""
-    return words.plain(f"{line.label} ({line.defense.label})" if line.defense.label else line.label)
+    return named(line.label, line.defense)
+
+
+def named(name: str, defense: DefenseInfo) -> str:
+    """As `titled`, under any name."""
+    return words.plain(f"{name} ({defense.label})" if defense.label else name)

@@ -1,16 +1,18 @@
 """Plot: what a figure shows and how it is drawn; Records: what it is made from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from robench.boards.collect import Found
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,37 @@ class Plot:
     remarks: tuple[str, ...] = ()
 
 
+class Pixels(Protocol):
+    """Images of one record before and after the attack; records themselves hold none."""
+
+    @property
+    def clean(self) -> "NDArray[np.float32]":
+        """(N, H, W, C) in [0, 1]."""
+        ...
+
+    @property
+    def adversarial(self) -> "NDArray[np.float32]":
+        """(N, H, W, C): what the verdicts are of, the clean image where a candidate was refused."""
+        ...
+
+    @property
+    def refused(self) -> tuple[bool, ...]:
+        """Whether the judge refused the candidate, image by image."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One per label."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Records:
     """The records that a figure may use, and which of them are wanted; None: whatever there is.
 
     places: the folders and files that they were read from, where audits are looked for too.
     defenses: names on the records, or a board's labels.
+    pixels: loads the images of these ids of a record; only a gallery asks. None: cannot be loaded.
     """
 
     found: tuple[Found, ...]
@@ -40,3 +67,4 @@ class Records:
     norm: str | None = None
     n: int | None = None
     defenses: tuple[str, ...] = ()
+    pixels: Callable[[Found, Sequence[int]], Pixels] | None = None

@@ -63,7 +63,7 @@ def report(records: Records, defense: str) -> Report:
             *_measured(boards, mine),
             *(_beside(records, defense, source, ranked_by) for source in SOURCES.names()),
             _audit(mine),
-            *(_drawn(records, board) for board, _ in mine),
+            *(_drawn(records, board, line) for board, line in mine),
         ),
     )
 
@@ -139,8 +139,8 @@ def _test(finding: AuditFinding) -> tuple[str, ...]:
     return tuple(map(words.plain, texts))
 
 
-def _drawn(records: Records, board: Board) -> Section:
-    made = list(pictures(records, board))
+def _drawn(records: Records, board: Board, line: Line) -> Section:
+    made = list(pictures(records, board, line))
     return Section(
         title=f"Figures of {words.title(board)}",
         sentences=tuple(one for one in made if isinstance(one, str)),
