@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robench.cli.options import Arch, Device, Eps, Json, Normalize, Seed, TrainedFor, Width
 from robench.core.errors import InputError
 from robench.core.files import atomic_write, check_writable
 from robench.core.names import did_you_mean
@@ -18,31 +19,23 @@ if TYPE_CHECKING:
 
 def audit_command(
     defense: Annotated[str, typer.Argument(help="Registry name, file or python:module:function.")],
-    dataset: Annotated[
-        str | None, typer.Option(help="Default: the one the defense was trained for.")
-    ] = None,
+    dataset: TrainedFor = None,
     n: Annotated[int | None, typer.Option(help="First n test images; default 64 or 500.")] = None,
-    eps: Annotated[
-        str | None, typer.Option(help="8/255 or 0.031; default the defense's own, else 8/255.")
-    ] = None,
+    eps: Eps = None,
     budget: Annotated[str, typer.Option(help="quick: minutes; full: an hour or more.")] = "quick",
     surrogate: Annotated[
         str | None, typer.Option(help="Another network, for the transfer test (G9).")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of all random draws.")] = 0,
-    arch: Annotated[
-        str | None, typer.Option(help="Architecture, where a checkpoint does not tell.")
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="Width, where --arch needs one.")] = None,
-    normalize: Annotated[
-        str | None, typer.Option(help="none, cifar10, cifar100, imagenet or MEAN/STD.")
-    ] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    arch: Arch = None,
+    width: Width = None,
+    normalize: Normalize = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the records; audit.json goes beside them.")
     ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Also write the report here.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Machine output on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Look for gradient masking: can the robust accuracy of this defense be believed?
 

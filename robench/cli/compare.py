@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robench.cli.options import OnlyDataset, RecordPlaces, read_records
 from robench.core.errors import InputError
 from robench.core.names import did_you_mean
 
@@ -19,11 +20,8 @@ _FORMATS = ("table", "md", "json")
 def compare(
     defense: Annotated[str, typer.Argument(help="A defense's name on the records.")],
     source: Annotated[str, typer.Option("--with", metavar="SOURCE", help="paper or robustbench.")],
-    records: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of records, or one record; repeatable.  [default: your records]"),
-    ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only records of this data set.")] = None,
+    records: RecordPlaces = None,
+    dataset: OnlyDataset = None,
     format_: Annotated[
         str | None, typer.Option("--format", help="table, md or json.  [default: table]")
     ] = None,
@@ -75,16 +73,11 @@ def _check_source(source: str) -> None:
 
 
 def _found(records: list[Path] | None, dataset: str | None) -> "Sequence[Found]":
-    from robench.boards.collect import collect
-    from robench.core.folders import records_folder
-
-    collected = collect(records or [records_folder()])
-    for warning in collected.warnings:
-        typer.echo(f"left out: {warning}", err=True)
-    if not collected.found:
+    found = read_records(records)
+    if not found:
         raise InputError("no records: robench eval --defense REF --attacks LIST writes them")
-    known = sorted({item.record.images.dataset for item in collected.found})
+    known = sorted({item.record.images.dataset for item in found})
     if dataset is not None and dataset not in known:
         hint = did_you_mean(dataset, known) or f": there are {', '.join(known)}"
         raise InputError(f"no records of data set {dataset!r}{hint}")
-    return [f for f in collected.found if dataset in (None, f.record.images.dataset)]
+    return [item for item in found if dataset in (None, item.record.images.dataset)]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robench.cli.options import Json
+
 if TYPE_CHECKING:
     from robench.data.download import Progress
 
@@ -16,8 +18,6 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Data sets: which there are, where they lie, how to get them.",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Machine output on stdout.")]
 
 
 @app.command("list")

@@ -1,12 +1,10 @@
 """`robench doctor`: what is here, what is missing, what to do."""
 
-from typing import Annotated
-
-import typer
+from robench.cli.options import Json
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Machine output on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Show environment, devices, data and known traps, each with what to do.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robench.cli.options import Arch, Device, Eps, Json, Normalize, Seed, TrainedFor, Width
 from robench.core.errors import InputError, RequirementNotMet, RunError
 from robench.core.names import split_list
 from robench.core.requirement import Requirement
@@ -27,31 +28,23 @@ def evaluate_command(
     attacks: Annotated[
         str, typer.Option(help="Attacks or groups; pgd_sat[steps=50] sets a parameter.")
     ] = "white-box",
-    dataset: Annotated[
-        str | None, typer.Option(help="Default: the one the defense was trained for.")
-    ] = None,
+    dataset: TrainedFor = None,
     n: Annotated[int | None, typer.Option(help="First n test images; default all.")] = None,
     images: Annotated[str | None, typer.Option(help="Image ids instead: 0-99,512.")] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    eps: Annotated[
-        str | None, typer.Option(help="8/255 or 0.031; default the defense's own, else 8/255.")
-    ] = None,
+    eps: Eps = None,
     stop: Annotated[
         str | None, typer.Option(help="last: judge the final iterate; any: every believed hit.")
     ] = None,
     precision: Annotated[str, typer.Option(help="Of searches: auto, fp32 or bf16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Images in flight; no verdict depends on it.")] = (
         "auto"
     ),
-    seed: Annotated[int, typer.Option(help="Of all random draws.")] = 0,
-    arch: Annotated[
-        str | None, typer.Option(help="Architecture, where a checkpoint does not tell.")
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="Width, where --arch needs one.")] = None,
-    normalize: Annotated[
-        str | None, typer.Option(help="none, cifar10, cifar100, imagenet or MEAN/STD.")
-    ] = None,
+    seed: Seed = 0,
+    arch: Arch = None,
+    width: Width = None,
+    normalize: Normalize = None,
     shard: Annotated[str | None, typer.Option(help="i/k: every k-th image from the i-th.")] = None,
     mixed_hardware: Annotated[
         bool, typer.Option("--mixed-hardware", help="Let shards of other hardware join in.")
@@ -74,7 +67,7 @@ def evaluate_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say passes and expected time.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Machine output on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Score defenses under attacks and print their W-Robust table.
 

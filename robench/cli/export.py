@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from robench.cli.options import read_records
 from robench.core.errors import InputError
 
 _ENDINGS = {"weights": ".safetensors", "robustbench": ".json"}
@@ -61,15 +62,10 @@ def _write_weights(defense: str, out: Path) -> None:
 
 
 def _write_submission(defense: str, records: list[Path] | None, out: Path) -> None:
-    from robench.boards.collect import collect
     from robench.boards.submission import model_info, open_fields, read_earlier, render
     from robench.core.files import atomic_write
-    from robench.core.folders import records_folder
 
-    collected = collect(records or [records_folder()])
-    for warning in collected.warnings:
-        typer.echo(f"left out: {warning}", err=True)
-    info = model_info(collected.found, defense)
+    info = model_info(read_records(records), defense)
     text = render(info, read_earlier(out))
     atomic_write(out, text.encode())
     typer.echo(f"wrote {out}", err=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robench.cli.options import RecordPlaces, read_records
 from robench.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,10 +19,7 @@ _WIDTH = 100  # of a table that goes to a file
 
 
 def leaderboard(
-    records: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of records, or one record; repeatable.  [default: your records]"),
-    ] = None,
+    records: RecordPlaces = None,
     format_: Annotated[
         str | None,
         typer.Option("--format", help="table, md, csv, json, latex or html.  [default: table]"),
@@ -65,17 +63,12 @@ def leaderboard(
 
     Example: robench leaderboard --dataset cifar10 --format latex --with paper --out table.tex
     """
-    from robench.boards.collect import collect
     from robench.boards.rank import build_boards
-    from robench.core.folders import records_folder
 
     if as_json and format_ not in (None, "json"):
         raise InputError(f"--json and --format {format_} contradict each other: give one")
     chosen = "json" if as_json else format_ or "table"
-    collected = collect(records or [records_folder()])
-    for warning in collected.warnings:
-        typer.echo(f"left out: {warning}", err=True)
-    found = _of_dataset(collected.found, dataset)
+    found = _of_dataset(read_records(records), dataset)
     if not found:
         typer.echo("no records: robench eval --defense REF --attacks LIST writes them", err=True)
     boards = build_boards(found, pi_adv, sort_by)

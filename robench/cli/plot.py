@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robench.cli.options import OnlyDataset, RecordPlaces, read_records
 from robench.core.errors import InputError
 from robench.core.names import split_list
 
@@ -17,15 +18,12 @@ if TYPE_CHECKING:
 
 def plot(
     figure: Annotated[str, typer.Argument(help="tradeoff, epsilon, queries, heatmap or gallery.")],
-    records: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of records, or one record; repeatable.  [default: your records]"),
-    ] = None,
+    records: RecordPlaces = None,
     defense: Annotated[str | None, typer.Option(metavar="A,B", help="Only these defenses.")] = None,
     attack: Annotated[
         str | None, typer.Option(help="The attack, as pgd_sat or pgd_sat[steps=50].")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only records of this data set.")] = None,
+    dataset: OnlyDataset = None,
     norm: Annotated[str | None, typer.Option(help="Only records of this norm.")] = None,
     eps: Annotated[str | None, typer.Option(help="Only records at this eps, as 8/255.")] = None,
     n: Annotated[int | None, typer.Option(help="Only records of so many images.")] = None,
@@ -113,17 +111,10 @@ def _records(
     n: int | None,
     defenses: list[str],
 ) -> "Records":
-    from robench.boards.collect import collect
     from robench.boards.plots.plot import Records
-    from robench.core.folders import records_folder
 
-    places = places or [records_folder()]
-    collected = collect(places)
-    for warning in collected.warnings:
-        typer.echo(f"left out: {warning}", err=True)
     return Records(
-        found=collected.found,
-        places=tuple(places),
+        found=read_records(places),
         dataset=dataset,
         norm=norm,
         n=n,

@@ -6,15 +6,13 @@ from typing import Annotated
 
 import typer
 
+from robench.cli.options import RecordPlaces, read_records
 from robench.cli.plot import pixels
 
 
 def report(
     defense: Annotated[str, typer.Argument(help="A defense's name on the records.")],
-    records: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of records, or one record; repeatable.  [default: your records]"),
-    ] = None,
+    records: RecordPlaces = None,
     out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("report"),
 ) -> None:
     """Write what is known of a defense: figures, comparison, audit, and how to repeat it.
@@ -23,19 +21,13 @@ def report(
 
     Example: robench report bmtard --records leaderboards/records --out report
     """
-    from robench.boards.collect import collect
     from robench.boards.plots.plot import Records
     from robench.boards.report import html, markdown
     from robench.boards.report.content import report as content_of
     from robench.core.files import atomic_write, check_writable
-    from robench.core.folders import records_folder
 
     check_writable(out)
-    places = tuple(records or [records_folder()])
-    collected = collect(places)
-    for warning in collected.warnings:
-        typer.echo(f"left out: {warning}", err=True)
-    found = content_of(Records(found=collected.found, places=places, pixels=pixels), defense)
+    found = content_of(Records(found=read_records(records), pixels=pixels), defense)
     name = re.sub(r"[^A-Za-z0-9._+-]+", "_", found.title)
     files = {f"{name}.html": html.render(found).encode(), **markdown.files(found, name)}
     for file, content in files.items():

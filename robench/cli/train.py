@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robench.cli.options import Device, Json
+
 if TYPE_CHECKING:
     from robench.training.sitting import Moment, Trained, Watcher
 
@@ -40,14 +42,14 @@ def train_command(
     precision: Annotated[
         str | None, typer.Option(help="Of the networks' passes: auto, fp32 or bf16.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Device = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; default in your runs, by its settings.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the whole recipe as TOML and stop.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine output on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train a student; the best epoch's weights are what `--defense METHOD` finds.
 

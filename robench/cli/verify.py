@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from robench.cli.options import Device, Json
 from robench.core.errors import RequirementNotMet
 
 
 def verify(
     path: Annotated[Path, typer.Argument(help="A record written with --save-adversarial.")],
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Machine output on stdout.")] = False,
+    device: Device = "auto",
+    json: Json = False,
 ) -> None:
     """Judge the stored adversarial examples of a record again, on the defense that it names.
 

@@ -65,7 +65,7 @@ def test_a_narrow_network_is_not_ranked():
     assert "other size: 11,173,962 parameters" in result.stdout
     assert "Had it been published" not in result.stdout
     found = json.loads(run("fast-at-resnet18-w32", *options, "--json").stdout)["comparisons"]
-    assert [placement["place"] for placement in found] == [None] * 5
+    assert len(found) >= 5 and all(placement["place"] is None for placement in found)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -56,13 +55,11 @@ class Pixels(Protocol):
 class Records:
     """The records that a figure may use, and which of them are wanted; None: whatever there is.
 
-    places: the folders and files that they were read from, where audits are looked for too.
     defenses: names on the records, or a board's labels.
     pixels: loads the images of these ids of a record; only a gallery asks. None: cannot be loaded.
     """
 
     found: tuple[Found, ...]
-    places: tuple[Path, ...] = ()
     dataset: str | None = None
     norm: str | None = None
     n: int | None = None

@@ -1,6 +1,5 @@
 """What the pictures of records show, checked as data; and that they can be drawn."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +95,6 @@ def test_records_of_several_boards_must_be_chosen_from() -> None:
         tradeoff(_records(*records, defenses=("nobody",)))
 
 
-def test_no_records_say_what_makes_them(tmp_path: Path) -> None:
+def test_no_records_say_what_makes_them() -> None:
     with pytest.raises(InputError, match="robench eval"):
-        heatmap(_records(places=(tmp_path,)))
+        heatmap(_records())
