@@ -56,15 +56,26 @@ class Table:
     def load(self, name: str) -> Any:
         """The thing itself.
 
-        Raises: InputError for a name nobody registered, with the nearest names.
+        Raises: InputError for a name nobody registered, with the nearest names, and for a line
+        whose target is not there.
         """
         if name in self.lines:
-            module, _, attribute = self.lines[name][0].partition(":")
-            return getattr(import_module(module), attribute)
+            return self._load_own(name)
         for point in entry_points(group=self.entry_point_group, name=name):
             return self._load_foreign(point)
         hint = did_you_mean(name, [*self.names(), *self.groups()]) or "."
         raise InputError(f"unknown {self.kind} {name!r}{hint} See robench list {self.plural}.")
+
+    def _load_own(self, name: str) -> Any:
+        target = self.lines[name][0]
+        module, _, attribute = target.partition(":")
+        thing = getattr(import_module(module), attribute, None)
+        if thing is None or isinstance(thing, type):
+            what = "not there" if thing is None else "a class"
+            raise InputError(
+                f"{self.kind} {name!r}: {target} is {what}: the table takes module:instance"
+            )
+        return thing
 
     def _load_foreign(self, point: EntryPoint) -> Any:
         try:

@@ -1,11 +1,12 @@
 """The one training loop: a step of any method, and the epochs around it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from robench.core.errors import RunError
 from robench.numerics.losses import Loss
 from robench.numerics.random import BatchDraws
 from robench.training.checkpoint import check_finite
@@ -145,7 +146,8 @@ class Trainer:
     def step(self, rows: Tensor, epoch: int, number: int) -> dict[str, float]:
         """One step on a batch; what the history averages. epoch, number: counted from 1.
 
-        Raises: RunError for a loss that is not finite; weights are then those before the step.
+        Raises: RunError for a loss that is not finite or has no weight; the student is then that
+        before the step.
         """
         own = self.ranks.share(rows)
         share = len(own) / len(rows)
@@ -155,7 +157,7 @@ class Trainer:
         told = _floats({**named, **step.accuracy})
         values = self.ranks.mean({name: told[name] for name in named}, share)
         check_finite(values, epoch, number)
-        weights = self.method.weigh(values)
+        weights = self._weights(values, terms.losses)
         parts = [weights[name] * loss for name, loss in terms.losses.items()]
         self._descend(parts, share, self.schedule.rate(epoch, number))
         accuracy = {name: told[name] for name in step.accuracy}
@@ -166,6 +168,15 @@ class Trainer:
             **self.method.readings(values),
             **self.ranks.mean(accuracy, share),
         }
+
+    def _weights(self, values: Mapping[str, float], losses: Iterable[str]) -> dict[str, float]:
+        weights = self.method.weigh(values)
+        if unweighed := [name for name in losses if name not in weights]:
+            raise RunError(
+                f"{self.recipe.method} gives its loss {unweighed[0]!r} no weight: it weighs "
+                f"{', '.join(weights) or 'none'}"
+            )
+        return weights
 
     def end_epoch(self, epoch: int) -> None:
         """Milestones first, for the method's own rates; then what the epoch has gathered."""

@@ -13,7 +13,7 @@ TABLE = Table(
     kind="attack",
     lines={
         "fgsm": ("json:dumps", ("white-box", "all"), "one step"),
-        "pgd_sat": ("xml.dom.pulldom:PullDOM", ("white-box", "all"), "twenty steps"),
+        "pgd_sat": ("xml.dom.pulldom:parse", ("white-box", "all"), "twenty steps"),
         "square": ("json:loads", ("black-box", "all"), "queries"),
     },
     entry_point_group="robench.test_attacks",
@@ -51,7 +51,7 @@ def test_listing_imports_no_target():
     sys.modules.pop("xml.dom.pulldom", None)
     assert [TABLE.help(name) for name in TABLE.names()] == ["one step", "twenty steps", "queries"]
     assert "xml.dom.pulldom" not in sys.modules
-    assert TABLE.load("pgd_sat").__name__ == "PullDOM"
+    assert TABLE.load("pgd_sat").__name__ == "parse"
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,12 @@ def test_a_broken_entry_point_is_named(foreign, target):
     foreign(theirs=target)
     with pytest.raises(InputError, match=f"'theirs' comes from {target}, which does not load"):
         TABLE.load("theirs")
+
+
+@pytest.mark.parametrize(
+    ("target", "what"), [("json:no_such", "not there"), ("json:JSONDecoder", "a class")]
+)
+def test_a_line_names_an_instance_that_is_there(target, what):
+    table = Table("attack", {"mine": (target, (), "something")}, "robench.attacks")
+    with pytest.raises(InputError, match=f"'mine': {target} is {what}"):
+        table.load("mine")

@@ -149,6 +149,23 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_move() -> None:
         assert torch.equal(got.nan_to_num(), wanted.nan_to_num())
 
 
+class Unweighed(Told):
+    """Forgets the weight of one of its losses."""
+
+    def weigh(self, values: Mapping[str, float]) -> dict[str, float]:
+        return {"other": 1.0}
+
+
+def test_a_loss_without_a_weight_is_named_before_the_student_moves() -> None:
+    run = trainer(Unweighed())
+    with pytest.raises(
+        RunError, match=r"natural gives its loss 'first' no weight: it weighs other"
+    ):
+        run.step(run.batches(1)[0], 1, 1)
+    for got, wanted in zip(run.network.parameters(), network().parameters(), strict=True):
+        assert torch.equal(got, wanted)
+
+
 @dataclass
 class Gathering(Told):
     """Counts images a class over an epoch, and notes in which order it is told of its end."""
