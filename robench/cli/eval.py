@@ -148,6 +148,10 @@ def _evaluate(
         tasks.clear()
         for note in cost.notes:
             console.print(note, markup=False, highlight=False)
+        if cost.read:
+            console.print(
+                f"read from finished records: {', '.join(cost.read)} (another --out measures again)"
+            )
         console.print(
             f"{cost.defense}: {cost.images} images, at most {cost.forward_passes:,} forward and "
             f"{cost.backward_passes:,} backward passes, about {_duration(cost.seconds)}"

@@ -102,9 +102,9 @@ def measure(target: Target, job: Job, file: RecordFile, sitting: Sitting) -> Rec
     or the defense fails: the record then says so and keeps its verdicts.
     """
     record = file.load() or file.draft
+    if file.suffices(record, sitting.save_adversarial):
+        return record
     if record.status == "done":
-        if not sitting.save_adversarial or file.has_candidates(record):
-            return record
         record = file.draft  # the candidates are wanted and were not kept: search again
     target.pass_seconds(job.attack.attack)  # kernels warmed up before the record's clock starts
     run = _Run(target, job, file, sitting, record)

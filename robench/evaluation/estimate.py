@@ -16,6 +16,7 @@ class Estimate:
     """An upper bound: early exits and clean-wrong images only make it less.
 
     seconds: on this device, at the measured speed of this defense. notes: what loading it found.
+    read: attacks that have a finished record, which cost nothing.
     """
 
     defense: str
@@ -24,6 +25,7 @@ class Estimate:
     backward_passes: int
     seconds: float
     notes: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
 
     def plus(self, others: "Sequence[Estimate]") -> "Estimate":
         """With what else must be done first."""

@@ -1,7 +1,7 @@
 """`robench.evaluate`: text or objects in, rows out. What `robench eval` calls."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -164,15 +164,25 @@ class _Evaluation:
         return [found] if found else []
 
     def estimate(self) -> Estimate:
-        """Passes and expected seconds of the jobs that can run."""
-        jobs = [job for job, reason in self.jobs if reason is None]
+        """Passes and expected seconds of the jobs that can run and have no finished record."""
+        able = [job for job, reason in self.jobs if reason is None]
+        jobs = [job for job in able if not self._is_finished(job)]
         own = estimate(self.target, jobs, self.shard)
+        own = replace(own, read=tuple(job.attack.name for job in able if job not in jobs))
         crafting = [
             estimate(target, [job], self.shard)
             for target, job, file in self._crafting(jobs)
-            if (kept := file.load()) is None or kept.status != "done"
+            if not file.suffices(file.load(), with_candidates=True)
         ]
         return own.plus(crafting)
+
+    def _is_finished(self, job: Job) -> bool:
+        file = self._file(job)
+        return file.suffices(file.load(), self.options.save_adversarial)
+
+    def _file(self, job: Job) -> RecordFile:
+        out = self.options.out or records_default(Path.cwd()) or records_folder()
+        return RecordFile(out, draft_record(self.target, job), self.shard)
 
     def _crafting(self, jobs: Sequence[Job]) -> list[tuple[Target, Job, RecordFile]]:
         """What transfer jobs need crafted first, each once."""
@@ -207,9 +217,7 @@ class _Evaluation:
         return rows
 
     def _measured(self, job: Job, progress: Report) -> Row:
-        options = self.options
-        out = options.out or records_default(Path.cwd()) or records_folder()
-        file = RecordFile(out, draft_record(self.target, job), self.shard)
+        options, file = self.options, self._file(job)
         sitting = Sitting(options.batch_size, self.shard, options.save_adversarial, progress)
         try:
             record = measure(self.target, self._ready(job, file, sitting), file, sitting)
@@ -228,8 +236,7 @@ class _Evaluation:
 
     def _ready(self, job: Job, file: RecordFile, sitting: Sitting) -> Job:
         """The job with its candidates, where it is a transfer that has no record yet."""
-        kept = file.load()
-        done = kept is not None and kept.status == "done" and not sitting.save_adversarial
+        done = file.suffices(file.load(), sitting.save_adversarial)
         if done or not isinstance(job.attack.attack, Transfer):
             return job
         return self.surrogates.crafted(job, sitting)

@@ -182,7 +182,13 @@ class RecordFile:
             rows = {name: column[known].to(device) for name, column in columns.items()}
             standing.put(places.to(device), Standing(rows, standing.components))
 
-    def has_candidates(self, record: Record) -> bool:
+    def suffices(self, record: Record | None, with_candidates: bool) -> bool:
+        """Whether nothing is left to measure: it is finished, with its candidates if wanted."""
+        if record is None or record.status != "done":
+            return False
+        return not with_candidates or self._has_candidates(record)
+
+    def _has_candidates(self, record: Record) -> bool:
         """Whether the candidates of every verdict were kept."""
         if not self.adversarial.is_dir():
             return False

@@ -188,6 +188,19 @@ def test_estimates_are_bounds(tmp_path: Path) -> None:
     assert not score(tmp_path / "dry", dry_run=True).rows
 
 
+def test_what_has_a_finished_record_costs_nothing_and_is_said_to_be_read(tmp_path: Path) -> None:
+    first = score(tmp_path, "fgsm")
+    seen = []
+    score(tmp_path, "fgsm,pgd_sat", on_estimate=seen.append)
+    (cost,) = seen
+    assert (cost.read, cost.forward_passes) == (("fgsm",), 64 * (20 + 2))
+    again = score(tmp_path, "fgsm", on_estimate=seen.append)
+    assert (seen[1].forward_passes, seen[1].seconds) == (0, 0)
+    assert [row.record for row in again.rows] == [row.record for row in first.rows]
+    score(tmp_path, "fgsm", on_estimate=seen.append, save_adversarial=True)
+    assert (seen[2].read, seen[2].forward_passes) == ((), 64 * (1 + 2))
+
+
 def test_adapters_say_that_they_ran_on_the_defense_itself(tmp_path: Path) -> None:
     result = score(tmp_path, "foolbox:LinfPGD[steps=2]", precision="auto")
     record = result.records[0]
