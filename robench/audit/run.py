@@ -17,8 +17,7 @@ from robench.audit.finding import Finding, Report, not_run
 from robench.audit.subject import Subject, on_device
 from robench.core.errors import InputError
 from robench.core.files import atomic_write, check_writable
-from robench.core.folders import records_folder
-from robench.core.project import records_default
+from robench.core.project import records_place
 from robench.core.threat import ThreatModel
 from robench.data.evalset import EvalSet
 from robench.defenses.defense import Defense, foreign
@@ -64,7 +63,7 @@ def audit(
     threat = threat_for(found, options)
     if threat.eps == 0:
         raise InputError("audit needs an eps above 0: nothing can be masked at 0")
-    folder = options.out or records_default(Path.cwd()) or records_folder()
+    folder = options.out or records_place(Path.cwd())
     path = folder / safe_name(images.name) / safe_name(found.name) / "audit.json"
     check_writable(path.parent)
     other = None if surrogate is None else _surrogate(surrogate, images)

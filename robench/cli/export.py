@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from robench.cli.options import read_records
+from robench.cli.options import Json, read_records
 from robench.core.errors import InputError
 
 _ENDINGS = {"weights": ".safetensors", "robustbench": ".json"}
@@ -25,6 +25,7 @@ def export(
         list[Path] | None,
         typer.Option(help="Where the figures of a submission are.  [default: your records]"),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Write a defense's checkpoint in half precision, or the JSON that RobustBench asks for.
 
@@ -35,6 +36,8 @@ def export(
 
     Example: robench export bmtard --format robustbench --out Zhao2024Mitigating.json
     """
+    import msgspec
+
     from robench.core.names import did_you_mean
 
     if format_ not in _ENDINGS:
@@ -48,6 +51,8 @@ def export(
         raise InputError("--records goes with --format robustbench: weights need no figures")
     else:
         _write_weights(defense, out)
+    if json:
+        typer.echo(msgspec.json.encode({"files": [str(out)]}).decode())
 
 
 def _write_weights(defense: str, out: Path) -> None:

@@ -13,6 +13,7 @@ from robench.cli.doctor import doctor
 from robench.cli.eval import evaluate_command
 from robench.cli.export import export
 from robench.cli.history import history
+from robench.cli.init import init
 from robench.cli.leaderboard import leaderboard
 from robench.cli.listing import list_things
 from robench.cli.plot import plot
@@ -44,6 +45,7 @@ app.command("export")(export)
 app.command("list")(list_things)
 app.add_typer(data_app, name="data")
 app.command("doctor")(doctor)
+app.command("init")(init)
 
 
 def main() -> None:

@@ -31,11 +31,11 @@ OnlyDataset = Annotated[str | None, typer.Option(help="Only records of this data
 
 
 def read_records(places: Sequence[Path] | None) -> "tuple[Found, ...]":
-    """The records there, by default the user's; what cannot be read is named on stderr."""
+    """The records there, or where `robench eval` writes; what is unreadable is named on stderr."""
     from robench.boards.collect import collect
-    from robench.core.folders import records_folder
+    from robench.core.project import records_place
 
-    collected = collect(places or [records_folder()])
+    collected = collect(places or [records_place(Path.cwd())])
     for warning in collected.warnings:
         typer.echo(f"left out: {warning}", err=True)
     return collected.found

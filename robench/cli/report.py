@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from robench.cli.options import RecordPlaces, read_records
+from robench.cli.options import Json, RecordPlaces, read_records
 from robench.cli.plot import pixels
 
 
@@ -14,6 +14,7 @@ def report(
     defense: Annotated[str, typer.Argument(help="A defense's name on the records.")],
     records: RecordPlaces = None,
     out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("report"),
+    json: Json = False,
 ) -> None:
     """Write what is known of a defense: figures, comparison, audit, and how to repeat it.
 
@@ -21,6 +22,8 @@ def report(
 
     Example: robench report bmtard --records leaderboards/records --out report
     """
+    import msgspec
+
     from robench.boards.plots.plot import Records
     from robench.boards.report import html, markdown
     from robench.boards.report.content import report as content_of
@@ -32,4 +35,7 @@ def report(
     files = {f"{name}.html": html.render(found).encode(), **markdown.files(found, name)}
     for file, content in files.items():
         atomic_write(out / file, content)
-    typer.echo(f"wrote {out / name}.html and {out / name}.md")
+    if json:
+        typer.echo(msgspec.json.encode({"files": [str(out / file) for file in files]}).decode())
+    else:
+        typer.echo(f"wrote {out / name}.html and {out / name}.md")

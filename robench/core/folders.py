@@ -35,5 +35,5 @@ def crafted_folder() -> Path:
 
 
 def records_folder() -> Path:
-    """Where `robench eval` writes records unless told otherwise."""
+    """Where records go unless `--out` or `robench.toml` says otherwise."""
     return home() / "records"

@@ -7,8 +7,25 @@ from typing import Any
 import msgspec
 
 from robench.core.errors import InputError
+from robench.core.folders import records_folder
 
 FILE = "robench.toml"
+TEMPLATE = """\
+# What `robench` reads when it is started in this folder. Lines without their # take effect.
+
+# Names for defenses: --defense mine.
+# [defenses.mine]
+# ref = "runs/mine.pt"           # checkpoint, python:module:function, robustbench:ID, ...
+# dataset = "cifar10"            # --dataset, if it is not given
+# arch = "resnet18"              # these three where the checkpoint does not tell
+# width = 32
+# normalize = "cifar10"          # none, cifar10, cifar100, imagenet or MEAN/STD
+
+# Where records go, and are read from.
+# [eval]
+# out = "records"
+"""
+"""What `robench init` writes."""
 
 
 class EvalDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,13 +54,14 @@ def section(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def records_default(folder: Path) -> Path | None:
-    """Where `robench.toml` in `folder` wants records, or None.
+def records_place(folder: Path) -> Path:
+    """Where records go to and come from unless told otherwise.
 
+    That is what `robench.toml` in `folder` says, else the user's own folder.
     Raises: InputError naming the key that cannot be.
     """
     try:
         defaults = msgspec.convert(section(folder, "eval"), EvalDefaults)
     except msgspec.ValidationError as error:
         raise InputError(f"{FILE}: {error} (in [eval])") from error
-    return None if defaults.out is None else folder / defaults.out
+    return records_folder() if defaults.out is None else folder / defaults.out

@@ -9,8 +9,7 @@ from torch import nn
 from robench.attacks.resolve import NamedAttack, resolve_attacks
 from robench.attacks.transfer import Transfer
 from robench.core.errors import InputError, RobenchError
-from robench.core.folders import records_folder
-from robench.core.project import records_default
+from robench.core.project import records_place
 from robench.core.record import Record, Stop, parse_ids
 from robench.core.row import Row, row_of, worst_case
 from robench.core.threat import DEFAULT_EPS, Norm, ThreatModel
@@ -181,7 +180,7 @@ class _Evaluation:
         return file.suffices(file.load(), self.options.save_adversarial)
 
     def _file(self, job: Job) -> RecordFile:
-        out = self.options.out or records_default(Path.cwd()) or records_folder()
+        out = self.options.out or records_place(Path.cwd())
         return RecordFile(out, draft_record(self.target, job), self.shard)
 
     def _crafting(self, jobs: Sequence[Job]) -> list[tuple[Target, Job, RecordFile]]:

@@ -86,3 +86,15 @@ def test_a_gallery_is_drawn_from_a_record_and_its_candidates(tmp_path: Path) -> 
     run("report", said["data"]["defense"], "--records", str(folder), "--out", str(out))
     assert any("gallery" in path.name for path in out.iterdir())
     assert "heatmap takes no --ids" in refused("plot", "heatmap", *words[2:6])
+
+
+def test_records_are_read_from_where_the_project_has_them(
+    records: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROBENCH_HOME", str(tmp_path / "home"))
+    assert json.loads(run("init", "--json")) == {"files": ["robench.toml"]}
+    assert "robench.toml is there already" in refused("init")
+    (tmp_path / "robench.toml").write_text('[eval]\nout = "records"\n')
+    said = json.loads(run("report", "mine", "--json"))
+    assert said["files"][:2] == ["report/mine.html", "report/mine.md"]
