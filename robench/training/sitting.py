@@ -59,8 +59,8 @@ class Moment:
     steps: int
     means: Mapping[str, float]
     """Of the epoch so far."""
-    state: Mapping[str, object]
-    """What the method adapts."""
+    state: Mapping[str, float]
+    """The single numbers of what the method adapts."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class Sitting:
             self.progress.step,
             steps,
             self.means.means(),
-            state_of(self.trainer.method),
+            _single_numbers(state_of(self.trainer.method)),
         )
 
     def _close(self, epoch: int, images: int) -> None:
@@ -244,7 +244,7 @@ class Sitting:
             "epoch": epoch,
             "lr": self.trainer.schedule.rate(epoch, self.trainer.steps),
             **self.means.means(),
-            **{name: value for name, value in state.items() if isinstance(value, float)},
+            **_single_numbers(state),
             "validation_clean": None if reached is None else reached.clean,
             "validation_robust": None if reached is None else reached.robust,
             "validation_w_robust": None if reached is None else reached.w_robust,
@@ -339,3 +339,8 @@ def _said(role: str, teacher: ReadyTeacher, reached: Score) -> str:
     where = teacher.defense.ref
     robust = f", robust {reached.robust:.1%}" if role == "robust" else ""
     return f"teacher {role}: {where}, clean {reached.clean:.1%}{robust} on the selection images"
+
+
+def _single_numbers(state: Mapping[str, object]) -> dict[str, float]:
+    """Without the lists, one number for each class: `readings` may show their extremes."""
+    return {name: value for name, value in state.items() if isinstance(value, float)}

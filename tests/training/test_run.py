@@ -133,7 +133,12 @@ def test_every_method_trains(tmp_path: Path, method: str, teachers: list[str]) -
     roles = METHODS.load(method).roles
     chosen = [text for text in teachers if text.partition("=")[0] in roles]
     changes = ["epochs=1", "batch_size=100", "inner.steps=1"]
-    trained = small(method, tmp_path / "run", *changes, teachers=chosen)
+    shown: list[Moment] = []
+    watcher = Watcher(step=shown.append)
+    trained = small(method, tmp_path / "run", *changes, teachers=chosen, watcher=watcher)
+    for moment in shown:  # a bar prints them as numbers, and a list for each class is none
+        assert all(isinstance(n, float) for n in (*moment.means.values(), *moment.state.values()))
+    assert shown
     assert math.isfinite(float(str(trained.last["loss"]))) and trained.best.epoch == 1
 
 
