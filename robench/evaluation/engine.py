@@ -1,5 +1,6 @@
 """The engine: runs one attack over the open images, block by block, and keeps what is judged."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,15 @@ MOST_IN_FLIGHT = 1024
 SAVE_SECONDS = 5.0
 """Between partial records. With a block it is what a SIGKILL can cost: a minute."""
 ADAPTER_IN_FLIGHT = 64
+
+
+def even_block(waiting: int, most: int, fill: int) -> int:
+    """Images of the next block, of at most `most` but a multiple of `fill`, all about as large.
+
+    One small block at the end would leave its passes half empty from first to last.
+    """
+    most = max(1, most // fill) * fill
+    return math.ceil(waiting / math.ceil(waiting / most) / fill) * fill
 
 
 @dataclass(frozen=True)
@@ -207,20 +217,21 @@ class _Run:
             self.begun, self.seconds_before = time.monotonic(), united.cost.seconds
             self._save("done")
 
-    def _in_flight(self, stage: Stage) -> int:
+    def _in_flight(self, stage: Stage, waiting: int) -> int:
         if self.sitting.batch_size is not None:
             return self.sitting.batch_size
         if getattr(self.job.attack.attack, "batch_dependent", False):
             return ADAPTER_IN_FLIGHT
         rows = self.record.pass_shape.search * passes_at_once(self.target.device)
-        images = max(1, rows // stage.width)  # so many fill the passes that run side by side
+        fill = max(1, rows // stage.width)  # images that fill the passes that run side by side
         seconds = max(self.one.of_stage(stage), 1e-9)
-        return int(min(MOST_IN_FLIGHT, max(1, BLOCK_SECONDS / seconds // images) * images))
+        return even_block(waiting, int(min(MOST_IN_FLIGHT, BLOCK_SECONDS / seconds)), fill)
 
     def _block(self, number: int) -> None:
         """One stage on as many of the images that wait for it as a block holds."""
         stage = self.stages[number]
-        places = self.standing.open_at(number)[: self._in_flight(stage)]
+        waiting = self.standing.open_at(number)
+        places = waiting[: self._in_flight(stage, len(waiting))]
         started = time.monotonic()
         try:
             self._attack(number, places)

@@ -8,6 +8,7 @@ import torch
 
 from robench.attacks.square import Square
 from robench.core.record import Record, read_record
+from robench.evaluation.engine import even_block
 from robench.evaluation.pace import PassSeconds, Progress
 from tests.scored import comparable, score, small_set
 
@@ -51,6 +52,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Record:
 def test_verdicts_do_not_depend_on_what_is_in_flight(tmp_path: Path, whole: Record) -> None:
     for size in (1, 7, 16):
         assert comparable(measured(tmp_path / str(size), batch_size=size)) == comparable(whole)
+
+
+def test_blocks_are_about_as_large() -> None:
+    """356 images at 320 a block were 320 and 36; now 192 and 164. Never less than fills a pass."""
+    assert even_block(356, most=366, fill=64) == 192
+    assert even_block(164, most=366, fill=64) == 192
+    assert even_block(10_000, most=1024, fill=64) == 1024
+    assert even_block(100, most=3, fill=7) == 7
+    assert even_block(1, most=1, fill=64) == 64
 
 
 def test_a_stage_that_is_done_is_not_done_again(tmp_path: Path, whole: Record) -> None:
