@@ -132,6 +132,19 @@ def test_deepmind_blocks_pad_right_and_below_only():
     assert not last[2].any() and not last[:, 2].any()
 
 
+def test_an_impulse_in_the_corner_meets_the_first_weight():
+    """T16: 8x8, weights 1 to 9 row by row, stride 2; symmetric padding would meet the fifth."""
+    block = _exact_norms(wrn_deepmind.Block(1, 2, 2))
+    block.shortcut.weight.data.zero_()
+    block.conv_0.weight.data = torch.arange(1.0, 10.0).reshape(1, 1, 3, 3).repeat(2, 1, 1, 1)
+    _one_pixel(block.conv_1, 1, 1)
+    x = torch.zeros(1, 1, 8, 8)
+    x[..., 0, 0] = 3.0
+    expected = torch.zeros(1, 2, 4, 4)
+    expected[..., 0, 0] = F.silu(F.silu(torch.tensor(3.0)))
+    torch.testing.assert_close(block(x), expected)
+
+
 @pytest.mark.parametrize(
     ("block", "branch", "shortcut", "activation"),
     [

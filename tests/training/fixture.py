@@ -31,6 +31,14 @@ TA = _logits([2, 1, -1], [0.5, 1.5, 0.5], [0, 0.4, 1.2])
 """The robust teacher on adversarial images."""
 
 
+def single(row: int) -> "FixedStep":
+    """F1 with one image only, so that a mean is its row."""
+    own = {"sn": SN, "sa": SA, "tn": TN, "tr": TR, "ta": TA}
+    step = FixedStep(**{k: v[row : row + 1].clone().requires_grad_() for k, v in own.items()})
+    step.labels = Y[row : row + 1]
+    return step
+
+
 @dataclass
 class FixedStep:
     """A Step whose networks give F1, whatever their weights would be; it notes every pass."""

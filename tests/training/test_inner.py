@@ -56,6 +56,19 @@ def test_images_stay_in_ball_and_box_and_gain_loss(mode: str, start: str) -> Non
     assert (after >= before).float().mean() >= 0.95
 
 
+def test_a_step_that_the_ball_does_not_hold_reaches_three_eps() -> None:
+    """T10 for fast-at: noise of 2 eps and a step of eps, held by the box alone."""
+    net, (images, labels) = network(), data()
+    eps = INNER.radius
+    draws, ids = BatchDraws(0, epoch=1), torch.arange(len(images))
+    start = images + draws.uniform(ids, images.shape[1:], -2 * eps, 2 * eps, purpose="start")
+    low, high = bounds(INNER, images, within_ball=False)
+    crafter = Crafter(net, TrainingForward(net, "fp32"), "train", torch.float32)
+    adversarial = crafter.ascend(cross_entropy, labels, start, low, high, [eps])
+    assert 2.9 * eps < (adversarial - images).abs().max() <= 3 * eps + 1e-6
+    assert adversarial.min() >= 0 and adversarial.max() <= 1
+
+
 def test_one_step_is_the_sign_of_the_gradient_in_evaluation_mode() -> None:
     net, (images, labels) = network(), data()
     inner = Inner(eps="8/255", steps=1, step_size="2/255")

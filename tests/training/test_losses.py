@@ -45,6 +45,7 @@ def test_a_reduction_is_a_divisor_of_batchmean(scale: KLScale, divisor: int) -> 
 
 def test_a_temperature_is_the_targets_only() -> None:
     assert teacher_kl(TN, SN, temperature=2.0).item() == pytest.approx(0.145448, abs=1e-6)
+    assert teacher_kl(TN, SN, temperature=4.0).item() == pytest.approx(0.0244, abs=5e-5)
     assert teacher_kl(TA, SA, temperature=2.0).item() == pytest.approx(0.027959, abs=1e-6)
     assert teacher_kl(SN * 2, SN, temperature=2.0).item() == pytest.approx(0, abs=1e-12)
 

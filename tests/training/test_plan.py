@@ -102,6 +102,7 @@ def test_the_schedules_of_single_methods() -> None:
     fast = _recipe("fast-at")
     assert (fast.epochs, fast.optimizer.lr, fast.optimizer.schedule) == (12, 0.2, "one-cycle")
     assert (fast.inner.craft_mode, fast.inner.steps) == ("train", 1)
+    assert (fast.optimizer.weight_decay, fast.batch_size) == (5e-4, 128)
 
 
 def test_tiny_imagenet_has_its_own_schedule_and_student() -> None:
@@ -152,12 +153,38 @@ def test_published_variants_of_single_methods() -> None:
     trades = _recipe("trades", preset="released")
     assert trades.parameters["double_forward"] is True
     assert (trades.inner.radius, trades.inner.step) == (0.031, 0.007)
+    assert trades.selection.every == trades.epochs  # no choice: the last epoch
     wong = _recipe("fast-at", preset="wong")
     assert wong.parameters == {"start_radius": 1.0, "step_factor": 1.25, "project": True}
-    assert _recipe("sat", preset="sat-madry").inner.craft_mode == "train"
+    madry = _recipe("sat", preset="sat-madry")
+    assert (madry.inner.craft_mode, madry.optimizer.weight_decay) == ("train", 2e-4)
+    assert [rate for _, rate in _rates(madry)] == [0.1, 0.01, 0.001]
+    steps = [391 * (epoch - 1) for epoch, _ in _rates(madry)]  # of 391 an epoch
+    assert steps == pytest.approx([0, 40_000, 60_000], abs=391)
     for dataset, normalization in [("cifar100", "cifar100"), ("elsewhere", "none")]:
         rice = _recipe("sat", dataset, preset="sat-rice")
         assert (rice.student.arch, rice.student.normalize) == ("preactresnet18", normalization)
+        assert (rice.inner.craft_mode, rice.optimizer.weight_decay) == ("train", 5e-4)
+        assert (rice.selection.part, rice.epochs) == ("test", 200)
+
+
+@pytest.mark.parametrize(("method", "weighted"), [("iad-i", False), ("iad-ii", None)])
+def test_iad_as_released(method: str, weighted: bool | None) -> None:
+    """Batch statistics while crafting, one drop instead of two, the best epoch by the test set."""
+    released = _recipe(method, preset="released")
+    assert _rates(released) == [(1, 0.1), (101, 0.01)]
+    assert (released.inner.craft_mode, released.inner.start) == ("train", "uniform")
+    assert (released.epochs, released.batch_size) == (200, 128)
+    assert (released.selection.part, released.selection.images) == ("test", 10000)
+    assert released.parameters.get("weight_teacher") is weighted
+
+
+def test_score_and_ard_as_released() -> None:
+    score = _recipe("score", preset="released")
+    assert (score.student.arch, score.student.normalize) == ("preactresnet18", "cifar10")
+    assert (score.selection.part, score.selection.images) == ("test", 10000)
+    sizes = [_recipe("ard", d, preset="released").batch_size for d in ("cifar10", "cifar100")]
+    assert sizes == [128, 256]
 
 
 @pytest.mark.parametrize("method", ["mtard-ebb", "bmtard"])

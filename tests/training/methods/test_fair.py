@@ -13,6 +13,7 @@ from robench.numerics.random import BatchDraws
 from robench.training.inner import starting_points
 from robench.training.losses import KLScale
 from robench.training.method import restore_state, state_of
+from robench.training.methods import fair
 from robench.training.methods.ard import ard
 from robench.training.methods.fair import FairARD, FairRSLAD, fair_ard, fair_rslad, weights_of
 from robench.training.methods.rslad import rslad
@@ -52,10 +53,13 @@ class ShownStep(FixedStep):
         return super().ascend(loss, targets, **settings)
 
 
-def test_the_weights_of_f1() -> None:
-    """1/64, 1/16, 1/36 scaled to the sum 3 are .442624, 1.770490, .786886; two are too light."""
+def test_the_weights_of_f1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1/64, 1/16, 1/36 scaled to the sum 3; two are too light and rise."""
     assert weights_of([8.0, 4.0, 6.0], 2.0) == pytest.approx(W, abs=1e-6)
     assert _after_f1(fair_ard).class_weights == pytest.approx(W, abs=1e-6)
+    monkeypatch.setattr(fair, "LEAST", 0.0)
+    raw = [0.442624, 1.770490, 0.786886]
+    assert weights_of([8.0, 4.0, 6.0], 2.0) == pytest.approx(raw, abs=1e-6)
 
 
 def test_weights_scale_before_they_are_clamped() -> None:

@@ -10,7 +10,7 @@ from robench.core.errors import InputError
 from robench.numerics.losses import cross_entropy
 from robench.training.methods.iad import IAD1, IAD2, Introspective, iad_1, iad_2
 from robench.training.plan import resolve_recipe
-from tests.training.fixture import SA, SN, TA, TR, TX, FixedStep, Y, advance
+from tests.training.fixture import SA, SN, TA, TR, TX, FixedStep, Y, advance, single
 
 TRUST = torch.tensor([0.965701, 0.946348, 0.945547], dtype=torch.float64)
 """p_Ta(y | x')^0.1 of F1."""
@@ -28,7 +28,7 @@ def _at(epoch: int) -> FixedStep:
 )
 def test_iad_1_of_f1(epoch: int, weight_teacher: bool, total: float) -> None:
     """.277380 weights the teacher, too; .291103 is what released code computes."""
-    method = replace(iad_1, weight_teacher=weight_teacher)
+    method = replace(iad_1, weight_teacher=weight_teacher, kl_scale="batchmean")
     found, values, weights = advance(method, _at(epoch))
     assert found.item() == pytest.approx(total, abs=1e-6)
     assert weights == {"adv": 1.0, "self": 1.0, "nat": 0.0}
@@ -37,7 +37,7 @@ def test_iad_1_of_f1(epoch: int, weight_teacher: bool, total: float) -> None:
 
 @pytest.mark.parametrize(("epoch", "total"), [(40, 0.356191), (41, 0.356382)])
 def test_iad_2_of_f1(epoch: int, total: float) -> None:
-    found, values, weights = advance(iad_2, _at(epoch))
+    found, values, weights = advance(replace(iad_2, kl_scale="batchmean"), _at(epoch))
     assert found.item() == pytest.approx(total, abs=1e-6)
     assert weights == {"label": 0.25, "robust": 0.5, "self": 0.5, "clean": 0.25}
     assert values["label"] == pytest.approx(0.975902, abs=1e-6)
@@ -52,6 +52,13 @@ def test_trust_is_the_teachers_probability_of_the_label(method: Introspective) -
     introspected = (1 - TRUST) * torch.tensor([0.186004, 0.115885, 0.111884])
     assert after["self"] == pytest.approx(introspected.mean().item(), abs=1e-6)
     assert before.keys() == after.keys()  # a history's columns are fixed by its first epoch
+
+
+def test_trust_of_each_row() -> None:
+    for row, trust in enumerate(TRUST):
+        step = single(row)
+        step.epoch = 61
+        assert advance(iad_1, step)[1]["trust"] == pytest.approx(trust.item(), abs=1e-6)
 
 
 def test_a_larger_exponent_trusts_less_and_0_always() -> None:

@@ -6,16 +6,28 @@ import pytest
 import torch
 
 from robench.core.errors import InputError
+from robench.training.losses import KLScale
 from robench.training.methods.mmard import mmard_style
 from robench.training.plan import resolve_recipe
-from tests.training.fixture import SA, TA, TR, FixedStep, Y, advance
+from tests.training.fixture import SA, TA, TR, FixedStep, Y, advance, single
+
+SHIFT = [0.046819, 0.022249, 0.017388]
+"""|d_S - d_T|^2 of F1, row by row."""
 
 
-def test_total_of_f1() -> None:
-    total, values, weights = advance(mmard_style, FixedStep())
-    assert total.item() == pytest.approx(0.137345, abs=1e-6)
-    assert values["shift"] == pytest.approx((0.046819 + 0.022249 + 0.017388) / 3, abs=1e-6)
+@pytest.mark.parametrize(("scale", "divisor"), [("batchmean", 1), ("batchmean/10", 10)])
+def test_total_of_f1(scale: KLScale, divisor: int) -> None:
+    """The reduction is that of the divergences; the shift is no divergence."""
+    total, _, weights = advance(replace(mmard_style, kl_scale=scale), FixedStep())
+    shift = sum(SHIFT) / 3
+    assert total.item() == pytest.approx((0.137345 - shift) / divisor + shift, abs=1e-6)
     assert weights == {"adv": 5 / 6, "nat": pytest.approx(1 / 6), "shift": 1.0}
+    assert mmard_style.kl_scale == "batchmean"
+
+
+def test_the_shift_of_each_row() -> None:
+    for row, shift in enumerate(SHIFT):
+        assert advance(mmard_style, single(row))[1]["shift"] == pytest.approx(shift, abs=1e-6)
 
 
 def test_the_inner_objective_of_f1() -> None:

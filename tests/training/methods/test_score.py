@@ -20,7 +20,7 @@ from tests.training.fixture import SA, SN, FixedStep, Y, advance
         (0.0, "robust", 0.849593, 0),
         (0.3, "sum", 0.714593, 0),
         (0.3, "robust", 0.272569, 2 / 3),
-        # b = .84375. The maximum of the mean, not of each row, would give .005843.
+        # The maximum of the mean, not of each row, would give .849593 - .84375 = .005843.
         (0.75, "sum", 0.033297, 1 / 3),
         (0.75, "robust", 0.255806, 1),
     ],
@@ -38,6 +38,8 @@ def test_total_of_f1(slack: float, clip: Clip, total: float, clipped: float) -> 
 @pytest.mark.parametrize(("classes", "bound"), [(10, 0.1), (100, 0.090909), (200, 0.090452)])
 def test_the_bound_is_the_error_of_a_prediction_with_the_slack(classes: int, bound: float) -> None:
     assert score.bound(classes) == pytest.approx(bound, abs=1e-6)
+    assert score.bound(3) == pytest.approx(0.135, rel=1e-12)
+    assert replace(score, slack=0.75).bound(3) == 0.84375
     p = torch.full((classes,), 0.3 / (classes - 1), dtype=torch.float64)
     p[0] = 0.7
     one_hot = torch.zeros_like(p)

@@ -9,15 +9,22 @@ from robench.core.errors import InputError
 from robench.numerics.losses import cross_entropy
 from robench.training.methods.vfd import vfd_adv_style
 from robench.training.plan import resolve_recipe
-from tests.training.fixture import FixedStep, Y, advance
+from tests.training.fixture import FixedStep, Y, advance, single
 
 
 def test_total_of_f1() -> None:
     total, values, weights = advance(vfd_adv_style, FixedStep())
     assert total.item() == pytest.approx(1.775902, abs=1e-6)
-    assert values["feature_adv"] == pytest.approx((0.227845 + 0.846887 + 1.092515) / 3, abs=1e-6)
-    assert values["feature_nat"] == pytest.approx((0.023365 + 0.070472 + 0.138917) / 3, abs=1e-6)
+    assert values["adv"] == pytest.approx(0.975902, abs=1e-6)
     assert weights == {"adv": 1.0, "feature_adv": 1.0, "feature_nat": 1.0}
+
+
+def test_the_distances_of_each_row() -> None:
+    rows = [(0.227845, 0.023365), (0.846887, 0.070472), (1.092515, 0.138917)]
+    for row, (adv, nat) in enumerate(rows):
+        values = advance(vfd_adv_style, single(row))[1]
+        assert values["feature_adv"] == pytest.approx(adv, abs=1e-6)
+        assert values["feature_nat"] == pytest.approx(nat, abs=1e-6)
 
 
 def test_the_weight_acts_on_both_feature_terms() -> None:
