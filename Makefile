@@ -59,7 +59,9 @@ boards-check: boards  ## fail when something committed is stale
 boards-measure: $(STAMP)  ## measure the committed records (robench data fetch cifar10 first)
 	$(RUN) eval --defense natural-resnet18,fast-at-resnet18-w32,fast-at-early-resnet18-w32 \
 		--attacks fgsm,pgd_sat,pgd_trades,cw_inf --dataset cifar10 --n 1000 --out leaderboards/records
-	$(RUN) eval --defense bmtard,mtard,mtard-baseline,sat \
+	$(RUN) eval --defense sat,trades,ard,rslad,score,fair-ard,absld,mtard-baseline,mtard,bmtard \
 		--attacks fgsm,pgd_sat,pgd_trades,cw_inf --dataset cifar10 --n 1000 --out leaderboards/records
-	$(RUN) eval --defense natural-resnet18,fast-at-resnet18-w32 \
+	$(RUN) eval --defense natural-resnet18 \
 		--attacks autoattack --dataset cifar10 --n 1000 --out leaderboards/records
+	$(RUN) eval --defense fast-at-resnet18-w32 \
+		--attacks 'all,gradient_estimation[preset=lite]' --dataset cifar10 --n 1000 --out leaderboards/records
