@@ -1,14 +1,16 @@
 """The commands that measure a board again."""
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 
 from robench.boards.columns import call
 from robench.boards.rank import Board, Cell
-from robench.core.record import ImagesInfo, Record
+from robench.core.files import CHECKPOINT_SUFFIXES
+from robench.core.record import DefenseInfo, ImagesInfo, Record
 from robench.core.threat import ThreatModel, format_eps
 
-Setting = tuple[ImagesInfo, ThreatModel, str, str, int]
+Setting = tuple[tuple[str, ...], ImagesInfo, ThreatModel, str, str, int]
 
 
 def commands(board: Board) -> list[str]:
@@ -42,14 +44,24 @@ def _attack(record: Record) -> str:
 
 
 def _setting(record: Record) -> Setting:
-    return record.images, record.threat, record.stop, record.precision, record.seed
+    loading = _loading(record.defense)
+    return loading, record.images, record.threat, record.stop, record.precision, record.seed
+
+
+def _loading(defense: DefenseInfo) -> tuple[str, ...]:
+    """The options by which a bare checkpoint file is read; a name or a scheme knows them."""
+    has_scheme = re.match(r"[a-z_]{2,}:", defense.ref)
+    if has_scheme or not defense.ref.endswith(CHECKPOINT_SUFFIXES):
+        return ()
+    width = () if defense.width is None else ("--width", str(defense.width))
+    return "--arch", defense.architecture, *width, "--normalize", defense.normalization
 
 
 def _command(refs: Sequence[str], attacks: Sequence[str], setting: Setting) -> str:
-    images, threat, stop, precision, seed = setting
+    loading, images, threat, stop, precision, seed = setting
     first_n = images.ids in ("0", f"0-{images.n - 1}")
-    words = ["robench", "eval", "--defense", ",".join(refs), "--attacks", ",".join(attacks)]
-    words += ["--dataset", images.ref]
+    words = ["robench", "eval", "--defense", ",".join(refs), *loading]
+    words += ["--attacks", ",".join(attacks), "--dataset", images.ref]
     words += ["--n", str(images.n)] if first_n else ["--images", images.ids]
     words += ["--norm", threat.norm, "--eps", format_eps(threat.eps)]
     words += ["--stop", stop, "--precision", precision, "--seed", str(seed)]

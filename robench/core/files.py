@@ -14,6 +14,9 @@ from pathlib import Path, PurePosixPath
 
 from robench.core.errors import InputError, RunError
 
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
+"""What checkpoint files are called."""
+
 _CHUNK = 1 << 20
 # What the readers raise for bytes that are no archive; ValueError: names with a NUL or bad UTF-8.
 _BROKEN = (

@@ -8,6 +8,7 @@ import msgspec
 from torch import nn
 
 from robench.core.errors import InputError
+from robench.core.files import CHECKPOINT_SUFFIXES
 from robench.core.names import did_you_mean
 from robench.core.threat import Norm
 from robench.defenses import DEFENSES
@@ -16,7 +17,6 @@ from robench.defenses.schemes import SCHEMES
 from robench.defenses.schemes.module import from_module
 from robench.defenses.settings import Entry, Settings, Shape, configured, given
 from robench.defenses.trained import find, is_name, passed_over, survey
-from robench.models.weights import SUFFIXES
 
 
 def load_defense(
@@ -154,7 +154,7 @@ def _is_file(ref: str) -> bool:
     """An existing path that is no folder, or a name that can only be meant as a file."""
     try:
         path = Path(ref).expanduser()
-        return ref.endswith(SUFFIXES) or (path.exists() and not path.is_dir())
+        return ref.endswith(CHECKPOINT_SUFFIXES) or (path.exists() and not path.is_dir())
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, an unknown home
         return False
 

@@ -24,9 +24,6 @@ from robench.core.errors import InputError
 from robench.core.files import atomic_write
 from robench.models.keys import WRAPPERS, unwrap
 
-SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
-"""What checkpoint files are called."""
-
 # What torch's restricted unpickler and zip reader raise on damaged or hostile bytes (found by
 # fuzzing); RuntimeError comes from C++, LookupError and the rest from the opcodes' operands.
 _DAMAGED = (

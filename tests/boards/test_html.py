@@ -319,7 +319,7 @@ def test_the_details_of_a_defense(found, record):
     written = render(boards)
     text = Page(written).text
     for said in (
-        "robench eval --defense 'runs/a b.safetensors' --attacks 'pgd_sat[steps=20]'",
+        "robench eval --defense 'runs/a b.safetensors' --arch resnet18 --width 32 --normalize none",
         "steps=20, stop=last, precision=fp32, seed=0",
         "fail: the attack changed no image (no_op: trades pgd_sat)",
         "50.00 [15.0, 85.0]",

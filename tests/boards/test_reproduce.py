@@ -58,6 +58,19 @@ def test_threat_and_images(found, record):
     assert "--n " not in command
 
 
+def test_a_file_is_read_as_it_was(found, record):
+    """A bare file does not say what its pixels are normalised by; the constants may be given."""
+    measured = [record(name, ref=f"runs/{name}.pt") for name in ("a", "b", "c")]
+    measured[1].defense = msgspec.structs.replace(measured[1].defense, normalization="cifar10")
+    lines = of(found, *measured, record("d", ref="torchscript:d.pt"))
+    size = "--arch resnet18 --width 32"
+    assert [line.partition(" --attacks")[0] for line in lines] == [
+        f"robench eval --defense runs/a.pt,runs/c.pt {size} --normalize none",
+        f"robench eval --defense runs/b.pt {size} --normalize cifar10",
+        "robench eval --defense torchscript:d.pt",
+    ]
+
+
 def test_only_finished_records_are_repeated(found, record):
     records = [record("a"), record("a", "fgsm", clean="1", survived="1", n=4, status="partial")]
     (command,) = of(found, *records)
