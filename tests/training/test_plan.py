@@ -345,6 +345,7 @@ def test_these_methods_make_teachers(method: str, preset: str, dataset: str) -> 
     if preset == "small":
         assert teacher.epochs == {"natural": 40}.get(method, 20) and teacher.student.width == 16
         assert student.epochs == 8
+        assert teacher.selection.every == (5 if method == "natural" else None)
 
 
 @pytest.mark.parametrize("dataset", ["cifar100", "tiny-imagenet"])
