@@ -5,6 +5,7 @@ what a method decides is the same everywhere. Batch norm keeps the statistics of
 as in the published code; rank 0's are the ones that are scored and kept.
 """
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ class Ranks:
         if dist.is_initialized():  # the caller's group is the caller's to end
             yield cls(dist.get_rank(), dist.get_world_size())
             return
+        # Its functions' default arguments keep the group that exists when it is first imported (an
+        # optimiser imports it): gloo's threads would then outlive Python, and abort the process.
+        importlib.import_module("torch.distributed.nn")
         # gloo carries the plain numbers, nccl the gradients.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         try:

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from robench.core.errors import RunError
 from robench.data.open import load_evalset
@@ -20,7 +22,6 @@ from tests.training.conftest import write_train_part
 from tests.training.test_engine import recipe, trainer
 
 STEPS = 3
-pytestmark = pytest.mark.slow  # starts processes that talk over local ports
 
 
 def run_steps(ranks: Ranks) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def run_steps(ranks: Ranks) -> dict[str, Any]:
 
 def main(folder: str) -> None:
     with Ranks.joined(torch.device("cpu")) as ranks:
+        group = weakref.ref(dist.group.WORLD)
         result = run_steps(ranks)
         try:
             ranks.check_equal("a rank's number", {"rank": ranks.rank})
@@ -46,6 +48,7 @@ def main(folder: str) -> None:
         result["first"] = ranks.from_first(f"said by {ranks.rank}")
         # Inside: a second group in one process can wait for the first one's store.
         result["run"] = whole_run(Path(folder) / "run")
+    result["group_left"] = group() is not None
     (Path(folder) / f"{ranks.rank}.json").write_text(json.dumps(result))
 
 
@@ -112,6 +115,10 @@ def test_a_disagreement_is_caught_and_one_rank_is_enough_to_stop_all(
         assert "a rank's number differs between devices" in result["caught"]
         assert result["stop"] == [True, False]
         assert result["first"] == "said by 0"
+
+
+def test_no_group_is_left_to_outlive_python(two_ranks: list[dict[str, Any]]) -> None:
+    assert [result["group_left"] for result in two_ranks] == [False, False]
 
 
 def test_a_whole_run_is_scored_written_and_told_once(
