@@ -26,8 +26,9 @@ def moved(network: nn.Module, seed: int) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES.names())
 def test_it_is_the_evaluation_mode_after_each_refresh(architecture: str) -> None:
+    torch.manual_seed(0)
     network = build(architecture, 10, SMALL.get(architecture, 2)).train()
-    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(3, 3, 32, 32)
     copy = FollowingCopy(network, torch.float32)
     for seed in (1, 2):
         moved(network, seed)
@@ -35,8 +36,9 @@ def test_it_is_the_evaluation_mode_after_each_refresh(architecture: str) -> None
         copy.refresh()
         expected = network.eval()(x)
         network.train()
-        torch.testing.assert_close(copy(x), expected, rtol=1e-4, atol=1e-4)
-        assert (stale - expected).abs().max() > 0.01
+        scale = expected.abs().max()  # float32 rounds each logit by what it rounds the largest by
+        torch.testing.assert_close(copy(x) / scale, expected / scale, rtol=0, atol=2e-5)
+        assert (stale - expected).abs().max() > 0.01 * scale
 
 
 def test_refreshing_reads_the_network_only() -> None:
