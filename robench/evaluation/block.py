@@ -1,6 +1,7 @@
 """Block: the images in flight in one stage of a search, and the judge that hears its offers."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from robench.core.record import Stop
 from robench.evaluation.judge import Judge, Judgement
 from robench.evaluation.standing import Standing
 from robench.models.metered import metered
+from robench.models.passes import reserved_for_passes
 from robench.models.prepare import SearchModel
 from robench.models.view import ModelView, count
 from robench.numerics.random import ImageDraws
@@ -72,7 +74,8 @@ class Block:
         draws = ImageDraws(seed, stage.component)
         try:
             view = metered(self.view, stage)
-            candidates = stage.run(view, given, labels, ids.clone(), self.judge.threat, draws)
+            with reserved_for_passes() if self.view.side_by_side else nullcontext():
+                candidates = stage.run(view, given, labels, ids.clone(), self.judge.threat, draws)
             if candidates is not None:
                 self._submit(attacked, candidates)
         finally:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robench.core.threat import ThreatModel
-from robench.models.passes import exact_float32
+from robench.models.passes import all_threads, exact_float32
 from robench.models.view import forward_padded
 from robench.numerics.losses import margin_of
 from robench.numerics.projections import distance, per_row
@@ -60,7 +60,7 @@ class Judge:
 
     def logits(self, images: Tensor) -> Tensor:
         """(B, K) float32 logits of images (B, C, H, W)."""
-        with exact_float32():
+        with exact_float32(), all_threads():
             if self.repeats == 1:
                 return forward_padded(self.model, images, self.rows)
             return self._mean_logits(images)

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import TypeVar
 
@@ -72,9 +73,49 @@ def pass_shape(device: torch.device, elements: int) -> PassShape:
     return PassShape(32, 16) if small else PassShape(16, 8)
 
 
+_RESERVED: ContextVar[int] = ContextVar("threads reserved for passes side by side", default=0)
+
+
+def _threads() -> int:
+    return _RESERVED.get() or torch.get_num_threads()
+
+
 def passes_at_once(device: torch.device) -> int:
     """How many passes `side_by_side` runs at a time."""
-    return torch.get_num_threads() if device.type == "cpu" else 1
+    return _threads() if device.type == "cpu" else 1
+
+
+@contextmanager
+def reserved_for_passes() -> Iterator[None]:
+    """The caller's own operations on one CPU thread, passes side by side on as many as before.
+
+    After an operation on several threads OpenMP's wait for the next one at full speed, for
+    milliseconds: they took a quarter of their time from the passes of Square.
+    """
+    threads = torch.get_num_threads()
+    outer = _RESERVED.set(_threads())
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _RESERVED.reset(outer)
+
+
+def use_all_threads() -> None:
+    """Within `reserved_for_passes`: the caller's operations on all threads again, to its end."""
+    torch.set_num_threads(_threads())
+
+
+@contextmanager
+def all_threads() -> Iterator[None]:
+    """Within `reserved_for_passes`: the caller's operations on all threads again, in the block."""
+    threads = torch.get_num_threads()
+    use_all_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)
@@ -89,7 +130,7 @@ def side_by_side(run: Callable[[_In], _Out], inputs: Iterable[_In]) -> Iterator[
     Faster than all threads on one pass after another (less waiting for each other), and no result
     depends on the number of threads. `run` must be safe to call from several threads.
     """
-    workers = torch.get_num_threads()
+    workers = _threads()
     return map(run, inputs) if workers == 1 else _pool(workers).map(run, inputs)
 
 

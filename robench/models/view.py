@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robench.models.gradient import loss_gradient
-from robench.models.passes import exact_float32, side_by_side
+from robench.models.passes import exact_float32, side_by_side, use_all_threads
 from robench.models.prepare import SearchModel
 from robench.numerics.losses import Loss
 
@@ -75,6 +75,11 @@ class ModelView:
         self._dead = torch.zeros_like(ids)
 
     @property
+    def side_by_side(self) -> bool:
+        """Whether passes run side by side: on the CPU, where the copy can take it."""
+        return self._search.traced and self._sorted.device.type == "cpu"
+
+    @property
     def zero_gradient(self) -> Tensor:
         """(N,) bool: images with a first gradient that is zero or not finite."""
         return self._dead > 0
@@ -123,9 +128,8 @@ class ModelView:
         return torch.cat(logits), gradient
 
     def _each(self, run: Callable[[_Chunk], _Out], chunks: Iterator[_Chunk]) -> Iterator[_Out]:
-        """Every pass, in order; side by side on the CPU where the copy can take it."""
-        together = self._search.traced and self._sorted.device.type == "cpu"
-        for done in (side_by_side if together else map)(run, chunks):
+        """Every pass, in order."""
+        for done in (side_by_side if self.side_by_side else map)(run, chunks):
             self._tick(self._rows)
             yield done
 
@@ -152,6 +156,7 @@ class ModelView:
 
     def module(self, *, offer: bool) -> nn.Module:
         """See `core.protocols.View.module`."""
+        use_all_threads()  # until the block ends: an adapter makes no passes side by side
         return _CountingModule(self, offer)
 
 

@@ -145,6 +145,18 @@ def test_ctrl_c_at_any_pass_keeps_what_is_judged(tmp_path: Path, stop: str) -> N
     assert record.cost.sittings == interruptions + 1 and record.cost.passes_redone > 0
 
 
+def test_a_report_is_not_made_at_every_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[Progress] = []
+    often = score(tmp_path / "often", batch_size=16, progress=reports.append).records[0]
+    made = len(reports)
+    monkeypatch.setattr(engine, "REPORT_SECONDS", 3600.0)
+    seldom = score(tmp_path / "seldom", batch_size=16, progress=reports.append).records[0]
+    assert 0 < len(reports) - made < made / 2
+    assert comparable(seldom) == comparable(often)
+
+
 def test_a_finished_record_is_read_not_measured(tmp_path: Path) -> None:
     class Counting(Planted):
         searched = 0
