@@ -39,13 +39,21 @@ def measure(name: str, rounds: int, device: torch.device) -> None:
     labels = torch.zeros(IMAGES, dtype=torch.long, device=device)
     ids = torch.arange(IMAGES, device=device)
     kinds: dict[str, Callable[[int], object]] = {}
+    clean = torch.zeros(IMAGES, 10, device=device)
+
+    def seen(copy: SearchModel, rows: int) -> ModelView:
+        return ModelView(copy, model, rows, ids, clean, lambda *_: None, {})
+
     for precision in ("bf16", "fp32"):
         copy = prepare(model, images[:16], precision)
 
         def gradient(rows: int, copy: SearchModel = copy) -> object:
-            view = ModelView(copy, model, rows, ids, None, None)  # type: ignore[arg-type]
-            return view.loss_gradient(cross_entropy, images, labels, ids)
+            return seen(copy, rows).loss_gradient(cross_entropy, images, labels, ids)
 
+        def forward(rows: int, copy: SearchModel = copy) -> object:
+            return seen(copy, rows).logits(images, ids)
+
+        kinds[f"forward {precision}"] = forward
         kinds[f"gradient {precision}"] = gradient
     kinds["judge"] = lambda rows: forward_padded(model, images, rows)
     times: dict[tuple[str, int], list[float]] = {}
