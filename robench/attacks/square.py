@@ -98,13 +98,20 @@ class Square:
         else:
             x = moves.unpack(view.recall("square_point", ids))
             best = view.recall("square_margin", ids)
+        near, side, corners = view.near(x, ids, None), None, torch.zeros_like(ids)
         for turn in range(-1 if first == 0 else 0, end - first):
-            z = moves.propose(x, rows, turn) if turn >= 0 else x
-            logits = view.logits(z, ids[rows])
+            z = x
+            if turn >= 0:
+                if moves.side(turn) != side:
+                    side = moves.side(turn)
+                    near = view.near(x, ids[rows], side)
+                z, corners = moves.propose(x, rows, turn)
+            logits = near.logits(z, ids[rows], corners)
             margin = margin_of(logits, labels[rows])
             # Below 0 nothing stops: only the judge settles an image, and a hit that it did not
             # confirm becomes one that it does by going lower still. NaN is never lower.
             lower = margin < best
+            near.keep(lower)
             x, best = torch.where(per_row(lower, x), z, x), torch.where(lower, margin, best)
             settled = view.offer(ids[rows], z, logits)
             if settled is not None and bool(settled.any()):
@@ -199,8 +206,12 @@ class _Moves(Protocol):
         """The points of all images before the first proposal."""
         ...
 
-    def propose(self, x: Tensor, rows: Tensor, turn: int) -> Tensor:
-        """Where proposal `turn` of the stage leads the images at `rows` (A,) from x."""
+    def side(self, turn: int) -> int | None:
+        """Pixels along the one window that proposal `turn` changes; None where that is not so."""
+        ...
+
+    def propose(self, x: Tensor, rows: Tensor, turn: int) -> tuple[Tensor, Tensor]:
+        """Where proposal `turn` leads the images at `rows` (A,) from x; its windows (A, 2)."""
         ...
 
     def pack(self, x: Tensor, rows: Tensor) -> Tensor:
@@ -231,7 +242,10 @@ class _LinfMoves:
         draws, ids = self._windows.draws, self._windows.ids
         return self.unpack(draws.signs(ids, (channels, 1, width), purpose="start") > 0)
 
-    def propose(self, x: Tensor, rows: Tensor, turn: int) -> Tensor:
+    def side(self, turn: int) -> int | None:
+        return self._windows.sides[turn]
+
+    def propose(self, x: Tensor, rows: Tensor, turn: int) -> tuple[Tensor, Tensor]:
         """One bound a channel all over a window; the next try's where that changes nothing."""
         points, low, high = (t.flatten(2) for t in (x, self._low[rows], self._high[rows]))
         corners, upper = self._corners[rows, turn], self._upper[rows, turn]
@@ -249,7 +263,7 @@ class _LinfMoves:
             corner = torch.where(per_row(same, corner), corners[:, number], corner)
             bound = torch.where(per_row(same, bound), upper[:, number], bound)
             cells, filled = fill(corner, bound)
-        return points.scatter(2, cells, filled).view_as(x)
+        return points.scatter(2, cells, filled).view_as(x), corner
 
     def pack(self, x: Tensor, rows: Tensor) -> Tensor:
         return x == self._high[rows]
@@ -289,7 +303,11 @@ class _L2Moves:
         delta = F.pad(tiles, (left, right, top, bottom))
         return self._on_sphere(delta, images)
 
-    def propose(self, x: Tensor, rows: Tensor, turn: int) -> Tensor:
+    def side(self, turn: int) -> int | None:
+        """None: the whole image is scaled to the sphere after each move."""
+        return None
+
+    def propose(self, x: Tensor, rows: Tensor, turn: int) -> tuple[Tensor, Tensor]:
         """Empty a second window; what it held and what is left of eps^2 goes to the first.
 
         v = sign eta + delta_1 / |delta_1| in window 1, with a norm a channel of
@@ -310,7 +328,7 @@ class _L2Moves:
         new = self._signs[rows, turn, :, None] * eta + old / _channel_l2(old).clamp(min=1e-12)
         length = (per_row(unused, held) + held).sqrt() / _channel_l2(new).clamp(min=1e-12)
         moved = rest.scatter(2, second, 0.0).scatter(2, first, (new * length).to(delta.dtype))
-        return self._on_sphere(moved.view_as(x), images)
+        return self._on_sphere(moved.view_as(x), images), self._corners[rows, turn, 0]
 
     def _on_sphere(self, delta: Tensor, images: Tensor) -> Tensor:
         """images + delta at the length eps, clipped to [0, 1]."""

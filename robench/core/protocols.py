@@ -70,6 +70,13 @@ class LogitsView(Protocol):
         """As `View.logits`; a query of each row's image."""
         ...
 
+    def near(self, x: "Tensor", ids: "Tensor", side: int | None) -> "Near":
+        """Cheaper queries around the points x (B, C, H, W) of images, in windows of `side` pixels.
+
+        side: None for moves that are no windows. No query is charged for x.
+        """
+        ...
+
     def keep(self, name: str, ids: "Tensor", values: "Tensor") -> None:
         """As `View.keep`."""
         ...
@@ -80,6 +87,18 @@ class LogitsView(Protocol):
 
     def offer(self, ids: "Tensor", x: "Tensor", logits: "Tensor") -> "Tensor | None":
         """As `View.offer`."""
+        ...
+
+
+class Near(Protocol):
+    """Queries of a point per image, moved in one window."""
+
+    def logits(self, z: "Tensor", ids: "Tensor", corners: "Tensor") -> "Tensor":
+        """As `LogitsView.logits`: z differ from their points in the windows at corners (B, 2)."""
+        ...
+
+    def keep(self, kept: "Tensor") -> None:
+        """Those of the last z that `kept` (B,) bool names are their images' points from now on."""
         ...
 
 

@@ -65,11 +65,30 @@ class SearchConvolution(nn.Module):
         y = y if other is None else y.add_(other)
         return F.relu_(y) if self.relu else y
 
-    def packed(self, x: Tensor) -> Tensor:
+    def inside(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """The same without padding and without gradient, of an x that is split already."""
+        if x.device.type == "cpu" and fused_kernels_available():
+            return self.fused(x, other, (0, 0))
+        y = F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        y = y if other is None else y.add_(other)
+        return F.relu_(y) if self.relu else y
+
+    def fused(self, x: Tensor, other: Tensor | None, padding: Any) -> Tensor:
+        """The oneDNN kernel on channels-last inputs."""
+        activation = "relu" if self.relu else "none"
+        geometry = (padding, self.stride, self.dilation, self.groups)
+        arguments = (self.packed(x, padding), self.bias, *geometry)
+        kernels = torch.ops.mkldnn._convolution_pointwise
+        if other is None:
+            return kernels(x, *arguments, activation, [], "")  # type: ignore[no-any-return]
+        relu = "relu" if self.relu else None
+        return kernels.binary(x, other, *arguments, "add", 1.0, relu, [], "")  # type: ignore[no-any-return]
+
+    def packed(self, x: Tensor, padding: Any) -> Tensor:
         """The weights in the kernel's own order for inputs of this shape."""
-        key = ("forward", tuple(x.shape))
+        key = ("forward", (*x.shape, *padding))
         if key not in self._packed:
-            self._packed[key] = self._pack(self.weight, self.padding, self.stride, x)
+            self._packed[key] = self._pack(self.weight, padding, self.stride, x)
         return self._packed[key]
 
     def packed_turned(self, gradient: Tensor) -> Tensor:
@@ -101,14 +120,19 @@ class SearchConvolution(nn.Module):
         )
 
 
-class _Split(torch.autograd.Function):
+def split_halves(x: Tensor) -> Tensor:
     """x (B, C, H, W) float32 -> (B, 2C, H, W) bf16: its rounding to bf16, and what that lost."""
+    high = x.to(torch.bfloat16)
+    low = (x - high.float()).to(torch.bfloat16)
+    return torch.cat([high, low], dim=1).contiguous(memory_format=torch.channels_last)
+
+
+class _Split(torch.autograd.Function):
+    """`split_halves`, differentiable."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        high = x.to(torch.bfloat16)
-        low = (x - high.float()).to(torch.bfloat16)
-        return torch.cat([high, low], dim=1).contiguous(memory_format=torch.channels_last)
+        return split_halves(x)
 
     @staticmethod
     @once_differentiable
@@ -123,19 +147,11 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, other: Tensor | None, layer: SearchConvolution) -> Tensor:
         ctx.layer = layer
-        activation = "relu" if layer.relu else "none"
-        geometry = (layer.padding, layer.stride, layer.dilation, layer.groups)
-        arguments = (layer.packed(x), layer.bias, *geometry)
-        kernels = torch.ops.mkldnn._convolution_pointwise
-        if other is None:
-            y = kernels(x, *arguments, activation, [], "")
-        else:
+        if other is not None:
             other = other.contiguous(memory_format=torch.channels_last)
-            y = kernels.binary(
-                x, other, *arguments, "add", 1.0, "relu" if layer.relu else None, [], ""
-            )
+        y = layer.fused(x, other, layer.padding)
         ctx.save_for_backward(x, y if layer.relu else None)
-        return y  # type: ignore[no-any-return]
+        return y
 
     @staticmethod
     @once_differentiable

@@ -6,10 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robench.core.errors import RunError
-from robench.core.protocols import Stage
+from robench.core.protocols import Near, Stage
 from robench.models.view import ModelView, count
-
-_Query = Callable[[Tensor, Tensor], Tensor]
 
 
 def metered(view: ModelView, stage: Stage) -> "ModelView | MeteredLogits | MeteredLabels":
@@ -25,9 +23,13 @@ class _Metered:
 
     def __init__(self, view: ModelView, stage: Stage) -> None:
         self.keep, self.recall = view.keep, view.recall
-        self._query = _charged(view, stage)
-        self._offer = view.offer
+        self._charge, self._logits = _charge(view, stage), view.logits
+        self._near, self._offer = view.near, view.offer
         self._classes: Callable[[Tensor], int] = lambda ids: view.clean_logits(ids[:1]).shape[1]
+
+    def _query(self, x: Tensor, ids: Tensor) -> Tensor:
+        self._charge(ids)
+        return self._logits(x, ids)
 
 
 class MeteredLogits(_Metered):
@@ -36,6 +38,10 @@ class MeteredLogits(_Metered):
     def logits(self, x: Tensor, ids: Tensor) -> Tensor:
         """See `core.protocols.LogitsView.logits`."""
         return self._query(x, ids)
+
+    def near(self, x: Tensor, ids: Tensor, side: int | None) -> "_MeteredNear":
+        """See `core.protocols.LogitsView.near`."""
+        return _MeteredNear(self._charge, self._near(x, ids, side))
 
     def offer(self, ids: Tensor, x: Tensor, logits: Tensor) -> Tensor | None:
         """See `core.protocols.View.offer`."""
@@ -54,10 +60,20 @@ class MeteredLabels(_Metered):
         return self._offer(ids, x, F.one_hot(predictions, self._classes(ids)).float())
 
 
-def _charged(view: ModelView, stage: Stage) -> _Query:
-    """`view.logits`, until an image has had all queries of the stage."""
+class _MeteredNear:
+    def __init__(self, charge: Callable[[Tensor], None], near: Near) -> None:
+        self._charge, self._near, self.keep = charge, near, near.keep
 
-    def query(x: Tensor, ids: Tensor) -> Tensor:
+    def logits(self, z: Tensor, ids: Tensor, corners: Tensor) -> Tensor:
+        """See `core.protocols.Near.logits`."""
+        self._charge(ids)
+        return self._near.logits(z, ids, corners)
+
+
+def _charge(view: ModelView, stage: Stage) -> Callable[[Tensor], None]:
+    """Refuses a query of an image that has had all those of the stage."""
+
+    def charge(ids: Tensor) -> None:
         asked = view.forward_passes.clone()
         count(asked, view.places(ids))
         most = int(asked.max())  # an image may be there several times: counting rows is not enough
@@ -66,6 +82,5 @@ def _charged(view: ModelView, stage: Stage) -> _Query:
                 f"{stage.component} asked about an image {most} times, {stage.forward_passes} "
                 "queries are allowed: this is a fault of the search"
             )
-        return view.logits(x, ids)
 
-    return query
+    return charge

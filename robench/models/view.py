@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from robench.models.gradient import loss_gradient
+from robench.models.near import News, Plan, Surroundings, plan_near
 from robench.models.passes import exact_float32, side_by_side, use_all_threads
 from robench.models.prepare import SearchModel
 from robench.numerics.losses import Loss
@@ -112,6 +113,14 @@ class ModelView:
         count(self.forward_passes, self.places(ids))
         return torch.cat(list(self._each(self._chunk_logits, padded_chunks(x, self._rows))))
 
+    def near(self, x: Tensor, ids: Tensor, side: int | None) -> "_Whole | _Near":
+        """See `core.protocols.LogitsView.near`. What it holds costs a pass that is not charged."""
+        graph = self._search.forward
+        if side is None or not self.side_by_side or not isinstance(graph, fx.GraphModule):
+            return _Whole(self)
+        plan = plan_near(graph, _like_network(x[:1]), side)
+        return _Whole(self) if plan is None else _Near(self, graph, plan, x, ids)
+
     def loss_gradient(
         self, loss: Loss, x: Tensor, labels: Tensor, ids: Tensor, *, exact: bool = False
     ) -> tuple[Tensor, Tensor]:
@@ -158,6 +167,76 @@ class ModelView:
         """See `core.protocols.View.module`."""
         use_all_threads()  # until the block ends: an adapter makes no passes side by side
         return _CountingModule(self, offer)
+
+
+class _Whole:
+    """Passes near a point that are passes like any other."""
+
+    def __init__(self, view: ModelView) -> None:
+        self._view = view
+
+    def logits(self, z: Tensor, ids: Tensor, corners: Tensor) -> Tensor:
+        """See `core.protocols.Near.logits`."""
+        return self._view.logits(z, ids)
+
+    def keep(self, kept: Tensor) -> None:
+        """See `core.protocols.Near.keep`."""
+
+
+class _Near:
+    """Passes near a point on what `robench.models.near` computes again."""
+
+    def __init__(
+        self, view: ModelView, graph: fx.GraphModule, plan: Plan, x: Tensor, ids: Tensor
+    ) -> None:
+        self._view, self._around = view, Surroundings(graph, plan, len(view.forward_passes))
+        self._news: list[tuple[int, News]] = []
+        self._kept = torch.zeros(0, dtype=torch.bool)
+        for (_, places), (_, chunk) in self._chunks(view.places(ids), x):
+            self._around.hold(places, _like_network(chunk))
+
+    def _chunks(self, *values: Tensor) -> list[tuple[tuple[slice, Tensor], ...]]:
+        rows = self._view._rows
+        return list(zip(*(padded_chunks(value, rows) for value in values), strict=True))
+
+    def logits(self, z: Tensor, ids: Tensor, corners: Tensor) -> Tensor:
+        """See `core.protocols.Near.logits`."""
+        places = self._view.places(ids)
+        count(self._view.forward_passes, places)
+        chunks = self._chunks(places, z, corners)
+        before = [news.rows for _, news in self._news]
+        now = [chunk for (_, chunk), *_ in chunks]
+        # Each pass writes what it keeps of its last one, unless the images have moved.
+        if len(now) != len(before) or not all(map(torch.equal, now, before)):
+            self._write_all()
+        passes = enumerate(chunks)
+        news = list(self._view._each(self._chunk, passes))
+        self._news = [
+            (at.stop - at.start, n) for ((at, _), *_), n in zip(chunks, news, strict=True)
+        ]
+        return torch.cat([news.logits[:n] for n, news in self._news])
+
+    def _chunk(self, numbered: tuple[int, tuple[tuple[slice, Tensor], ...]]) -> News:
+        number, pieces = numbered
+        self._write(number)
+        return self._around.logits(*(piece for _, piece in pieces))
+
+    def _write(self, number: int) -> None:
+        if number < len(self._news):
+            n, news = self._news[number]
+            first = sum(n for n, _ in self._news[:number])
+            which = self._kept[first : first + n].nonzero()[:, 0]
+            if len(which):
+                self._around.keep(news, which)
+
+    def _write_all(self) -> None:
+        for number in range(len(self._news)):
+            self._write(number)
+        self._news = []
+
+    def keep(self, kept: Tensor) -> None:
+        """See `core.protocols.Near.keep`."""
+        self._kept = kept
 
 
 def count(counter: Tensor, places: Tensor) -> None:

@@ -390,8 +390,22 @@ class Unmoved:
         self.margins.append(margin_of(logits, self.labels))
         return logits  # type: ignore[no-any-return]
 
+    def near(self, x: Tensor, ids: Tensor, side: int | None) -> "Near":
+        return Near(self)
+
     def offer(self, ids: Tensor, x: Tensor, logits: Tensor) -> Tensor:
         return torch.zeros(len(ids), dtype=torch.bool)
+
+
+class Near:
+    def __init__(self, view: Unmoved) -> None:
+        self.view = view
+
+    def logits(self, z: Tensor, ids: Tensor, corners: Tensor) -> Tensor:
+        return self.view.logits(z, ids)
+
+    def keep(self, kept: Tensor) -> None:
+        pass
 
 
 @BOTH
