@@ -31,6 +31,12 @@ def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def two_threads(one_thread: None) -> None:
+    """For tests of what threads do; `one_thread` takes them back."""
+    torch.set_num_threads(2)
+
+
 @pytest.fixture(autouse=True)
 def own_home(
     tmp_path_factory: pytest.TempPathFactory,

@@ -209,8 +209,8 @@ class _Near:
         # Each pass writes what it keeps of its last one, unless the images have moved.
         if len(now) != len(before) or not all(map(torch.equal, now, before)):
             self._write_all()
-        passes = enumerate(chunks)
-        news = list(self._view._each(self._chunk, passes))
+        news = list(self._view._each(self._chunk, enumerate(chunks)))
+        self._kept = torch.zeros(len(z), dtype=torch.bool)
         self._news = [
             (at.stop - at.start, n) for ((at, _), *_), n in zip(chunks, news, strict=True)
         ]

@@ -1,7 +1,5 @@
 """Threads of the CPU: whose they are while a block is attacked and judged."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,13 +11,7 @@ from robench.evaluation.judge import Judge
 from robench.evaluation.standing import Standing
 from robench.models.prepare import SearchModel
 
-
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 class Watched(nn.Module):

@@ -1,7 +1,6 @@
 """Passes side by side, and the threads that they are given."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -17,12 +16,7 @@ from robench.models.passes import (
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def test_reserving_leaves_one_thread_to_the_caller_and_all_to_the_passes() -> None:
