@@ -114,7 +114,9 @@ def _started(folder: Path, arguments: list[str], *, after: float = 0.0) -> subpr
 def test_interruption_is_130_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = _started(tmp_path / "cut", ["eval", *SLOW], after=6)
+    process = _started(tmp_path / "cut", ["eval", *SLOW])
+    assert process.stderr is not None and "at most" in process.stderr.readline()  # it has begun
+    time.sleep(1)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     if process.returncode != 0:  # a fast machine may have finished
