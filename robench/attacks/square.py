@@ -98,7 +98,7 @@ class Square:
         else:
             x = moves.unpack(view.recall("square_point", ids))
             best = view.recall("square_margin", ids)
-        near, side, corners = view.near(x, ids, None), None, torch.zeros_like(ids)
+        near, side, corners = view.near(x, ids, None), None, ids.new_zeros(len(ids), 2)
         for turn in range(-1 if first == 0 else 0, end - first):
             z = x
             if turn >= 0:

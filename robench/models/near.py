@@ -273,10 +273,8 @@ class Surroundings:
 
     def _allocate(self, values: dict[fx.Node, Any]) -> None:
         for node in self.nodes:
-            value, cuts = (
-                self._entering(node, values[node]),
-                [c for c in self.cuts if c.node is node],
-            )
+            value = self._entering(node, values[node])
+            cuts = [cut for cut in self.cuts if cut.node is node]
             before = max((-int(cut.origins.min()) for cut in cuts), default=0)
             end = max((int(cut.origins.max()) + cut.rows for cut in cuts), default=0)
             frame, before = value.shape[2], max(before, 0)
