@@ -32,6 +32,9 @@ class Plane(NamedTuple):
     normal: Tensor
 
 
+CACHED = 2**16
+"""Values of iterates that a step moves together on a CPU: in its cache they take half the time."""
+
 Linearise = Callable[[Tensor, Tensor], Plane]
 """(points (A, C, H, W), rows (A,)) -> their planes; the rows index the batch of the stage."""
 
@@ -167,6 +170,13 @@ class FAB:
 
     def step(self, u: Tensor, images: Tensor, plane: Plane, norm: Norm) -> Tensor:
         """The next iterates from u (A, C, H, W), whose plane is given."""
+        n = max(1, CACHED // u[0].numel()) if u.device.type == "cpu" else len(u)
+        parts = [slice(first, first + n) for first in range(0, len(u), n)]
+        planes = [Plane(plane.difference[part], plane.normal[part]) for part in parts]
+        moved = [self._step(u[p], images[p], w, norm) for p, w in zip(parts, planes, strict=True)]
+        return torch.cat(moved)
+
+    def _step(self, u: Tensor, images: Tensor, plane: Plane, norm: Norm) -> Tensor:
         w, here, home = plane.normal.flatten(1), u.flatten(1), images.flatten(1)
         gap = -plane.difference.double()
         gaps = torch.cat([gap, gap + row_sum(w * (here - home))])

@@ -74,6 +74,7 @@ class ModelView:
         self.forward_passes = torch.zeros_like(ids)
         self.backward_passes = torch.zeros_like(ids)
         self._dead = torch.zeros_like(ids)
+        self._all_had_gradients = False
 
     @property
     def side_by_side(self) -> bool:
@@ -131,7 +132,8 @@ class ModelView:
         passes = self._each(lambda piece: self._chunk_gradient(loss, exact, *piece), chunks)
         logits, gradients = zip(*passes, strict=True)
         gradient = torch.cat(gradients)
-        self._note_zero_gradients(places, gradient)
+        if not self._all_had_gradients:
+            self._note_zero_gradients(places, gradient)
         count(self.forward_passes, places)
         count(self.backward_passes, places)
         return torch.cat(logits), gradient
@@ -160,8 +162,10 @@ class ModelView:
         """Images whose first gradient is zero or not finite: an ascent goes nowhere from there."""
         rows = gradient.flatten(1)
         dead = ~rows.isfinite().all(dim=1) | (rows == 0).all(dim=1)
-        first = self.backward_passes[places] == 0
-        count(self._dead, places[dead & first])
+        had = self.backward_passes > 0
+        count(self._dead, places[dead & ~had[places]])
+        had[places] = True
+        self._all_had_gradients = bool(had.all())
 
     def module(self, *, offer: bool) -> nn.Module:
         """See `core.protocols.View.module`."""

@@ -10,7 +10,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from torch import Tensor, nn
 
 import robench.attacks.fab
-from robench.attacks.fab import FAB, Plane, fab, fab_t
+from robench.attacks.fab import CACHED, FAB, Plane, fab, fab_t
 from robench.core.threat import ThreatModel
 from robench.numerics.projections import distance
 from robench.numerics.random import ImageDraws
@@ -83,6 +83,20 @@ def test_a_step_without_a_gradient_goes_towards_the_image() -> None:
     u, x = torch.full((1, 1, 1, 1), 0.2), torch.full((1, 1, 1, 1), 0.5)
     found = fab.step(u, x, Plane(torch.ones(1), torch.zeros_like(x)), "linf")
     assert found.item() == pytest.approx(0.9 * 0.2 + 0.1 * 0.5, abs=1e-7)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("side", [32, 160])
+def test_a_step_does_not_depend_on_the_other_rows(norm: str, side: int) -> None:
+    """Bit for bit, across the borders of what is moved together, and for images beyond it."""
+    torch.manual_seed(side)
+    u, x = torch.rand(2, 2 * max(1, CACHED // (3 * side**2)) + 1, 3, side, side).unbind()
+    plane = Plane(torch.randn(len(u)) * side**2, torch.randn_like(u))
+    whole = fab.step(u, x, plane, norm)
+    assert not torch.equal(whole, u)
+    for k in (0, len(u) // 2, len(u) - 1):
+        own = Plane(*(part[k : k + 1] for part in plane))
+        assert torch.equal(fab.step(u[k : k + 1], x[k : k + 1], own, norm)[0], whole[k])
 
 
 @pytest.mark.parametrize("name", BOTH)
