@@ -1,8 +1,8 @@
 """Passes near a point: what a window of pixels cannot have changed is not computed again.
 
-A convolution carries a window to the outputs around it. Those are computed from a patch that is cut
-out of what the layer before gave at the point, with the new values pasted in; every other output is
-the point's own. Once most of a layer is reached, the rest of the network runs in full.
+Each convolution that a window reaches in part (robench.models.near_plan) is computed from a patch
+that is cut out of what the layer before gave at the point, with the new values pasted in; every
+other output is the point's own.
 """
 
 from dataclasses import dataclass
@@ -11,47 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from robench.models.convolution import SearchConvolution, split_halves
-
-MOST_REACHED = 0.8
-"""Share of a layer's outputs from which on all are computed: cutting and pasting costs as much."""
-LEAST_SAVED = 0.15
-"""Share of a pass's multiplications that must be saved: below it whole passes are as fast."""
-LEAST_WORK = 5e6
-"""Multiplications an image that must be saved: cutting and pasting takes the time of about 3e6."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A convolution computed again on `size` x `size` of its outputs.
-
-    starts: (T,) first of them by the window's first row (or column). The patch of the source that
-    they need begins at `origins` (T,) and has `patch` rows; `slack` of them only hold what the
-    source's own new values overlap it by.
-    """
-
-    node: fx.Node
-    layer: SearchConvolution
-    starts: Tensor
-    size: int
-    origins: Tensor
-    patch: int
-    slack: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How logits follow from windows of one size.
-
-    image: the graph's input. spans: node -> (first outputs (T,), how many) of what is new at it.
-    rest: the remaining graph, from the last of them.
-    """
-
-    image: fx.Node
-    steps: list[Step]
-    spans: dict[fx.Node, tuple[Tensor, int]]
-    ends: list[fx.Node]
-    rest: fx.GraphModule
+from robench.models.convolution import split_halves
+from robench.models.near_plan import Convolved, Plan, node_values, plan_windows
 
 
 def plan_near(graph: fx.GraphModule, images: Tensor, side: int) -> Plan | None:
@@ -59,40 +20,8 @@ def plan_near(graph: fx.GraphModule, images: Tensor, side: int) -> Plan | None:
 
     None as well for a network that it is not true of, such as one that works in place.
     """
-    height, width = images.shape[2:]
-    values = _values(graph, images[:1])
-    inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    if height != width or side >= height or len(inputs) != 1:
-        return None
-    image = inputs[0]
-    reach = {image: [(t, t + side - 1) for t in range(height - side + 1)]}
-    steps: list[Step] = []
-    saved = total = 0.0
-    for node in graph.graph.nodes:
-        layer = _layer(graph, node)
-        if layer is None:
-            continue
-        frame = values[node].shape[2]
-        work = values[node][0].numel() * layer.weight[0].numel()
-        total += work
-        if not _square(layer, values[node]) or any(n not in reach for n in node.all_input_nodes):
-            continue
-        span = _reached(layer, [reach[n] for n in node.all_input_nodes], frame)
-        size = span[0][1] - span[0][0] + 1
-        if size**2 > MOST_REACHED * frame**2:
-            continue
-        saved += work * (1 - size**2 / frame**2)
-        reach[node] = span
-        steps.append(_step(node, layer, span, reach[node.args[0]]))
-    if saved < max(LEAST_SAVED * total, LEAST_WORK):
-        return None
-    done = {step.node for step in steps}
-    if any(user not in done for user in image.users):
-        return None
-    spans = {n: (torch.tensor([s for s, _ in r]), r[0][1] - r[0][0] + 1) for n, r in reach.items()}
-    ends = [step.node for step in steps if any(user not in done for user in step.node.users)]
-    plan = Plan(image, steps, spans, ends, _rest(graph, done, ends))
-    return plan if _holds(graph, plan, images) else None
+    plan = plan_windows(graph, images, side)
+    return plan if plan is not None and _holds(graph, plan, images) else None
 
 
 def _holds(graph: fx.GraphModule, plan: Plan, like: Tensor) -> bool:
@@ -111,88 +40,6 @@ def _holds(graph: fx.GraphModule, plan: Plan, like: Tensor) -> bool:
         whole, before = graph(z).float(), graph(x).float()
     # Where a window of another pass is rounded otherwise, that is far less than what it does.
     return bool((near - whole).abs().max() <= 0.1 * (whole - before).abs().max())
-
-
-def _layer(graph: fx.GraphModule, node: fx.Node) -> SearchConvolution | None:
-    if node.op != "call_module":
-        return None
-    module = graph.get_submodule(str(node.target))
-    return module if isinstance(module, SearchConvolution) else None
-
-
-def _square(layer: SearchConvolution, output: Tensor) -> bool:
-    """Whether rows and columns go through the layer alike, in one group."""
-    alike = {*layer.weight.shape[2:]}, {*layer.stride}, {*layer.padding}, {*output.shape[2:]}
-    return all(len(s) == 1 for s in alike) and layer.groups == 1 and {*layer.dilation} == {1}
-
-
-def _reached(
-    layer: SearchConvolution, inputs: list[list[tuple[int, int]]], frame: int
-) -> list[tuple[int, int]]:
-    """First and last output that each window reaches, all as far apart, inside the layer's frame.
-
-    Enough of them that the source's own part lies in the patch that they need.
-    """
-    kernel, stride, padding = layer.weight.shape[2], layer.stride[0], layer.padding[0]
-    spans = []
-    for place, (low, high) in enumerate(inputs[0]):
-        reached = -((kernel - 1 - padding - low) // stride)
-        first = min(reached, (low + padding) // stride)
-        last = (high + padding) // stride
-        for other in inputs[1:]:
-            first, last = min(first, other[place][0]), max(last, other[place][1])
-        spans.append((max(first, 0), min(last, frame - 1)))
-    size = max(last - first for first, last in spans)
-    firsts = [min(first, frame - 1 - size) for first, _ in spans]
-    return [(first, first + size) for first in firsts]
-
-
-def _step(
-    node: fx.Node,
-    layer: SearchConvolution,
-    span: list[tuple[int, int]],
-    source: list[tuple[int, int]],
-) -> Step:
-    kernel, stride, padding = layer.weight.shape[2], layer.stride[0], layer.padding[0]
-    size = span[0][1] - span[0][0] + 1
-    origins = [first * stride - padding for first, _ in span]
-    patch = stride * (size - 1) + kernel
-    over = max(
-        last - (origin + patch - 1) for origin, (_, last) in zip(origins, source, strict=True)
-    )
-    assert all(origin <= first for origin, (first, _) in zip(origins, source, strict=True))
-    starts = torch.tensor([first for first, _ in span])
-    return Step(node, layer, starts, size, torch.tensor(origins), patch, max(over, 0))
-
-
-class _Values(fx.Interpreter):
-    """Keeps what every node gave."""
-
-    def __init__(self, graph: fx.GraphModule) -> None:
-        super().__init__(graph)
-        self.values: dict[fx.Node, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.values[n] = super().run_node(n)
-        return self.values[n]
-
-
-def _values(graph: fx.GraphModule, images: Tensor) -> dict[fx.Node, Any]:
-    interpreter = _Values(graph)
-    with torch.no_grad():
-        interpreter.run(images)
-    return interpreter.values
-
-
-def _rest(graph: fx.GraphModule, done: set[fx.Node], ends: list[fx.Node]) -> fx.GraphModule:
-    """The graph without `done`, a function of `ends`."""
-    rest, copies = fx.Graph(), {}
-    for node in ends:
-        copies[node] = rest.placeholder(node.name)
-    for node in graph.graph.nodes:
-        if node not in done and node.op != "placeholder":
-            copies[node] = rest.node_copy(node, lambda n: copies[n])
-    return fx.GraphModule(graph, rest)
 
 
 @dataclass(frozen=True)
@@ -253,6 +100,8 @@ class Surroundings:
         self.graph, self.plan, self.images = graph, plan, images
         self.cuts: list[_Cut] = []
         for step in plan.steps:
+            if not isinstance(step, Convolved):
+                continue
             self.cuts.append(_Cut(step.node.args[0], step.origins, step.patch + step.slack))  # type: ignore[arg-type]
             if len(step.node.args) > 1:
                 self.cuts.append(_Cut(step.node.args[1], step.starts, step.size))  # type: ignore[arg-type]
@@ -263,7 +112,7 @@ class Surroundings:
 
     def hold(self, rows: Tensor, x: Tensor) -> None:
         """Take x (B, C, H, W) as the points of the images at `rows` (B,): one pass over all."""
-        values = _values(self.graph, x)
+        values = node_values(self.graph, x)
         if not self._held:
             self._allocate(values)
         for node in self.nodes:
@@ -305,9 +154,8 @@ class Surroundings:
         return _Squares(starts, shapes, [size for _, _, size in squares])
 
     def _entering(self, node: fx.Node, value: Tensor) -> Tensor:
-        """The image as its convolution takes it."""
-        split = node is self.plan.image and self.plan.steps[0].layer.split
-        return split_halves(value) if split else value
+        """Values (B, C, H, W) as the convolution behind the node takes them."""
+        return split_halves(value) if node in self.plan.halved else value
 
     def logits(self, rows: Tensor, z: Tensor, corners: Tensor) -> News:
         """Of z (B, C, H, W), which differ from the points at `rows` (B,) in windows alone."""
@@ -331,6 +179,10 @@ class Surroundings:
 
         with torch.no_grad():
             for step in plan.steps:
+                if not isinstance(step, Convolved):
+                    y = step.run(news[step.source].permute(0, 3, 1, 2))
+                    news[step.node] = self._entering(step.node, y).permute(0, 2, 3, 1)
+                    continue
                 x = patch()
                 x = x[:, : step.patch, : step.patch].contiguous() if step.slack else x
                 other = patch().permute(0, 3, 1, 2) if len(step.node.args) > 1 else None

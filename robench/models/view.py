@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from robench.models.gradient import loss_gradient
-from robench.models.near import News, Plan, Surroundings, plan_near
+from robench.models.near import News, Surroundings, plan_near
+from robench.models.near_plan import Plan
 from robench.models.passes import exact_float32, side_by_side, use_all_threads
 from robench.models.prepare import SearchModel
 from robench.numerics.losses import Loss

@@ -9,7 +9,7 @@ from torch import Tensor
 from robench.core.errors import RunError
 from robench.core.protocols import Stage
 from robench.core.record import Record
-from robench.models import near, view
+from robench.models import near_plan, view
 from robench.models.metered import metered
 from robench.models.near import News, Surroundings
 from robench.models.prepare import prepare
@@ -30,7 +30,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(rows))
         return plain(self, rows, z, corners)
 
-    monkeypatch.setattr(near, "LEAST_WORK", 0.0)
+    monkeypatch.setattr(near_plan, "LEAST_WORK", 0.0)
     monkeypatch.setattr(Surroundings, "logits", noted)
     return seen
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from robench.models import near
+from robench.models import near_plan
 from robench.models.build import build
 from robench.models.near import Surroundings, plan_near
+from robench.models.near_plan import Convolved, Pointwise
+from robench.models.normalize import normalized, parse_normalization
 from robench.models.prepare import prepare
 
 ROWS, SIZE = 6, 32
@@ -14,7 +16,7 @@ ROWS, SIZE = 6, 32
 
 @pytest.fixture(autouse=True)
 def small_networks_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near, "LEAST_WORK", 0.0)
+    monkeypatch.setattr(near_plan, "LEAST_WORK", 0.0)
 
 
 def graph_of(network: nn.Module, precision: str) -> fx.GraphModule:
@@ -23,9 +25,23 @@ def graph_of(network: nn.Module, precision: str) -> fx.GraphModule:
     return forward
 
 
-def network(architecture: str = "resnet18") -> nn.Module:
+def network(architecture: str = "resnet18", normalization: str = "none") -> nn.Module:
     torch.manual_seed(0)
-    return build(architecture, 10, 4)
+    built = build(architecture, 10, 1 if architecture == "wrn34_10" else 4)
+    for norm in built.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            used(norm)
+    return normalized(built, parse_normalization(normalization))
+
+
+def used(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    """With numbers that training could have left in it."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    for values in (norm.weight, norm.running_var):
+        nn.init.uniform_(values, 0.5, 1.5)
+    for values in (norm.bias, norm.running_mean):
+        nn.init.normal_(values, 0.0, 0.1)
+    return norm
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -48,13 +64,21 @@ def corners_of(side: int) -> Tensor:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
-    ("architecture", "side"),
-    [("resnet18", 1), ("resnet18", 4), ("resnet18", 7), ("resnet56", 1), ("resnet56b", 3)],
+    ("architecture", "normalization", "side"),
+    [
+        ("resnet18", "none", 1),
+        ("resnet18", "cifar10", 4),
+        ("resnet18", "none", 7),
+        ("resnet56", "none", 1),
+        ("resnet56b", "0.5/0.25", 3),
+        ("preactresnet18", "none", 3),
+        ("wrn34_10", "cifar10", 1),
+    ],
 )
 def test_logits_and_what_is_held_are_those_of_whole_passes(
-    architecture: str, side: int, precision: str
+    architecture: str, normalization: str, side: int, precision: str
 ) -> None:
-    graph = graph_of(network(architecture), precision)
+    graph = graph_of(network(architecture, normalization), precision)
     x, corners, rows = channels_last(torch.rand(ROWS, 3, SIZE, SIZE)), corners_of(side), order()
     plan = plan_near(graph, x, side)
     assert plan is not None and len(plan.steps) >= 9
@@ -103,11 +127,9 @@ def test_no_plan_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> Non
     assert plan_near(graph, torch.rand(1, 3, SIZE, SIZE), 4) is not None
     assert plan_near(graph, torch.rand(1, 3, SIZE, SIZE), 24) is None, "a window like the image"
     assert plan_near(graph, torch.rand(1, 3, SIZE, 40), 4) is None, "no square image"
-    norms_first = graph_of(network("preactresnet18"), "fp32")
-    assert plan_near(norms_first, torch.rand(1, 3, SIZE, SIZE), 4) is None
     depthwise = graph_of(network("mobilenet_v2"), "fp32")
     assert plan_near(depthwise, torch.rand(1, 3, SIZE, SIZE), 4) is None
-    monkeypatch.setattr(near, "LEAST_WORK", 1e12)
+    monkeypatch.setattr(near_plan, "LEAST_WORK", 1e12)
     assert plan_near(graph, torch.rand(1, 3, SIZE, SIZE), 4) is None, "cutting costs more"
 
 
@@ -131,3 +153,42 @@ def test_a_network_that_works_in_place_runs_whole(in_place: bool) -> None:
     graph = graph_of(InPlace(in_place), "fp32")
     plan = plan_near(graph, torch.rand(1, 3, SIZE, SIZE), 4)
     assert (plan is None) == in_place
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_what_works_on_each_value_alone_is_computed_where_it_is_new(inplace: bool) -> None:
+    torch.manual_seed(0)
+    layers = norm_between_convolutions(used(nn.BatchNorm2d(8)), inplace)
+    plan = plan_near(graph_of(layers, "fp32"), torch.rand(1, 3, SIZE, SIZE), 4)
+    assert plan is not None
+    assert [type(s) for s in plan.steps] == [Convolved, Pointwise, Pointwise, Convolved]
+
+
+def test_a_norm_over_the_batch_runs_whole() -> None:
+    torch.manual_seed(0)
+    layers = norm_between_convolutions(nn.BatchNorm2d(8, track_running_stats=False), False)
+    plan = plan_near(graph_of(layers, "fp32"), torch.rand(1, 3, SIZE, SIZE), 4)
+    assert plan is None or [type(s) for s in plan.steps] == [Convolved]
+
+
+def norm_between_convolutions(norm: nn.BatchNorm2d, inplace: bool) -> nn.Module:
+    """The ReLU keeps the norm from being folded."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), norm, nn.ReLU(inplace=inplace)),
+        *(nn.Conv2d(8, 10, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    )
+
+
+def test_constants_that_differ_from_pixel_to_pixel_run_whole() -> None:
+    class Mask(nn.Module):
+        def __init__(self, mask: Tensor) -> None:
+            super().__init__()
+            self.register_buffer("mask", mask)
+            self.network = network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.network(x - self.mask)  # type: ignore[no-any-return]
+
+    images = torch.rand(1, 3, SIZE, SIZE)
+    assert plan_near(graph_of(Mask(torch.rand(1, 3, 1, 1)), "fp32"), images, 4) is not None
+    assert plan_near(graph_of(Mask(torch.rand(3, SIZE, SIZE)), "fp32"), images, 4) is None
