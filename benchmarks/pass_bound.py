@@ -44,6 +44,7 @@ def main(
     typer.echo(", ".join(f"{k} {v}" for k, v in hardware().items()))
     found = load_defense(defense)
     network = found.model.requires_grad_(False)
+    settle_memory()
     rows = pass_shape(CPU, 3 * 32 * 32).search
     images = torch.rand(rows * passes_at_once(CPU), 3, 32, 32)
     with exact_float32():
@@ -54,6 +55,16 @@ def main(
             show(f"ours, {copy.precision}", *ours(copy, network, images, rows), theirs)
             floor = convolutions(copy, images, rows)
             show(f"convolutions, {copy.precision}", floor, 2 * floor, theirs)
+
+
+def settle_memory() -> None:
+    """Let freed memory stay with the process, as it does before long in a run of minutes.
+
+    glibc gives blocks of a size back to the kernel until one of that size has been freed. Without
+    this the first to be timed, the reference, would pay a quarter more for fresh pages than it does
+    in a whole AutoAttack.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)  # below 32 MiB: larger blocks never stay
 
 
 def show(what: str, forward: float, gradient: float, theirs: tuple[float, float]) -> None:
