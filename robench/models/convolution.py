@@ -59,17 +59,16 @@ class SearchConvolution(nn.Module):
             x = _Split.apply(x)  # type: ignore[no-untyped-call]
         if x.device.type == "cpu" and fused_kernels_available():
             return _Fused.apply(x.contiguous(memory_format=torch.channels_last), other, self)  # type: ignore[no-any-return,no-untyped-call]
-        y = F.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
-        y = y if other is None else y.add_(other)
-        return F.relu_(y) if self.relu else y
+        return self._plain(x, other, self.padding)
 
     def inside(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """The same without padding and without gradient, of an x that is split already."""
         if x.device.type == "cpu" and fused_kernels_available():
             return self.fused(x, other, (0, 0))
-        y = F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return self._plain(x, other, (0, 0))
+
+    def _plain(self, x: Tensor, other: Tensor | None, padding: Any) -> Tensor:
+        y = F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
         y = y if other is None else y.add_(other)
         return F.relu_(y) if self.relu else y
 

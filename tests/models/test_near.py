@@ -192,3 +192,22 @@ def test_constants_that_differ_from_pixel_to_pixel_run_whole() -> None:
     images = torch.rand(1, 3, SIZE, SIZE)
     assert plan_near(graph_of(Mask(torch.rand(1, 3, 1, 1)), "fp32"), images, 4) is not None
     assert plan_near(graph_of(Mask(torch.rand(3, SIZE, SIZE)), "fp32"), images, 4) is None
+
+
+class TwoEyes(nn.Module):
+    """Two convolutions read the image; in bf16 only the first takes it in halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = (nn.Conv2d(3, 8, 3, padding=1) for _ in range(2))
+        self.last = nn.Conv2d(8, 10, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.left(x) * 0.5 + self.right(x)).mean((2, 3))  # type: ignore[no-any-return]
+
+
+def test_an_image_that_several_layers_read_runs_whole_in_halves() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(1, 3, SIZE, SIZE)
+    assert plan_near(graph_of(TwoEyes(), "fp32"), images, 4) is not None
+    assert plan_near(graph_of(TwoEyes(), "bf16"), images, 4) is None
