@@ -19,9 +19,10 @@ from robench.evaluation.flags import defense_flags
 from robench.evaluation.judge import Judge
 from robench.evaluation.standing import Standing
 from robench.models.gradient import loss_gradient
+from robench.models.layout import padded_chunks
 from robench.models.passes import exact_float32, pass_shape
 from robench.models.prepare import SearchModel
-from robench.models.view import forward_padded, padded_chunks
+from robench.models.view import forward_padded
 from robench.numerics.losses import Loss
 from robench.numerics.random import ImageDraws
 

@@ -147,6 +147,17 @@ class PassShape(msgspec.Struct, frozen=True):
     judge: int
 
 
+class Behaviour(msgspec.Struct, frozen=True):
+    """How the defense answers beyond its clean logits: see `evaluation.behaviour`."""
+
+    noisy_logits: str
+    """SHA-256 of the float32 logits of 8 fixed noisy images; empty where they do not repeat."""
+    gradients: list[list[float]] | None
+    """Of 8 clean and 8 noisy images, 16 products of the input gradient with fixed vectors."""
+    remarks: tuple[str, ...] = ()
+    """What was left out, and why."""
+
+
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
     """A sanity flag: something that a reader must know before believing the number."""
 
@@ -217,7 +228,11 @@ class Record(msgspec.Struct, kw_only=True):
     pass_shape: PassShape
     seed: int
     logit_probe: str
-    """SHA-256 of the float32 logits of the first 8 ids: a resume must find them again."""
+    """SHA-256 of the float32 logits of the first 8 ids: a resume must find them again. Empty where
+    they do not repeat under a fixed seed."""
+    behaviour: Behaviour | None = None
+    """None in records from before it was measured: their defense is known by its fingerprint and
+    clean logits only."""
     search_model: str
     """How the search copy was prepared, and what could not be done to it."""
     cost: Cost

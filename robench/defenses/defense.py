@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robench.core.errors import InputError
 from robench.core.threat import Norm
-from robench.defenses.settings import Shape
 from robench.models.global_rng import kept_global_rng
 
 
@@ -52,6 +51,10 @@ class Defense:
     """Rules that were applied to names in the checkpoint, in order."""
     notes: tuple[str, ...] = ()
     """What a reader of the record should know about the loading."""
+    rows: int | None = None
+    """Rows of every pass, where it takes no other number; None: any."""
+    refused: str | None = None
+    """Why a network failed on its first images, in one line; it cannot be scored on such."""
 
 
 @contextmanager
@@ -72,43 +75,30 @@ def ready(model: Any, what: str) -> nn.Module:
     """The model itself, in evaluation mode.
 
     what: names it in errors.
-    Raises: InputError for what is no nn.Module, stays in training mode, or is not float32.
+    Raises: InputError for what is no nn.Module, or stays in training mode.
     """
     if isinstance(model, type) or not isinstance(model, nn.Module):
         kind = model.__name__ if isinstance(model, type) else type(model).__name__
         raise InputError(f"{what}: expected an object of torch.nn.Module, got {kind}")
     with foreign(f"{what}: eval()"):
         model.eval()
-    training = [type(module).__name__ for module in model.modules() if module.training]
+    training = [type(m).__name__ for m in model.modules() if getattr(m, "training", False)]
     if training:
         raise InputError(
             f"{what} cannot be put in evaluation mode: {training[0]} stays in training"
         )
+    return model
+
+
+def weights_advice(model: nn.Module, what: str) -> str | None:
+    """One line where a network that failed on float32 images has weights of another type."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_floating_point() and tensor.dtype is not torch.float32:
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise InputError(f"{what} has {kind} weights ({name}): give model.float()")
-    return model
+            return f"{what} has {kind} weights ({name}): give model.float()"
+    return None
 
 
 def count_parameters(model: nn.Module) -> int:
     """Number of scalars in all parameters; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def probe_classes(model: nn.Module, input_shape: Shape, what: str) -> int:
-    """The number of logits that the model gives for two black images.
-
-    Raises: InputError when it fails on them, or gives no finite-sized (2, classes) tensor.
-    """
-    first = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
-    images = torch.zeros(2, *input_shape, device=first.device)
-    size = "x".join(map(str, input_shape))
-    with foreign(f"{what} on two images of {size}"), torch.no_grad():
-        logits = model(images)
-    if not isinstance(logits, Tensor):
-        raise InputError(f"{what} gives {type(logits).__name__}: expected a tensor of logits")
-    if logits.dim() != 2 or logits.shape[0] != 2 or logits.shape[1] < 2:
-        given = "x".join(map(str, logits.shape)) or "a scalar"
-        raise InputError(f"{what} gives {given} for 2 images of {size}: expected 2 x classes")
-    return logits.shape[1]

@@ -2,12 +2,13 @@
 
 import hashlib
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+
+from robench.defenses.own_code import qualified
+from robench.defenses.state import add_state, add_texts, without_addresses
 
 _LIBRARIES = ("torch", "torchvision")
 """Their layers count by name: their source changes with every release, their function does not."""
@@ -28,16 +29,8 @@ def fingerprint(network: nn.Module, code: Code, normalization: str) -> str:
     network: without a normalisation that `normalization` names. Names count in sorted order.
     """
     digest = hashlib.sha256()
-    _add(digest, code.text, normalization)
-    # Buffers too: foreign constants that are not persistent change the function as weights do.
-    state = {**dict(network.named_buffers()), **network.state_dict()}
-    for name in sorted(state):
-        value = state[name]
-        if isinstance(value, Tensor):
-            _add(digest, name, str(value.dtype), str(tuple(value.shape)))
-            digest.update(_bytes(value))
-        else:
-            _add(digest, name, _without_addresses(repr(value)))
+    add_texts(digest, code.text, normalization)
+    add_state(digest, network)
     return digest.hexdigest()
 
 
@@ -53,46 +46,21 @@ def foreign_code(network: nn.Module, factory: Callable[..., object] | None = Non
     """
     kinds = {type(module) for module in network.modules()}
     classes = {base for kind in kinds for base in kind.__mro__ if issubclass(base, nn.Module)}
-    things: list[Callable[..., object]] = sorted(classes, key=_qualified)
+    things: list[Callable[..., object]] = sorted(classes, key=qualified)
     texts, unread = [], []
     for thing in [*things, *([factory] if factory else [])]:
         text = _source(thing)
-        texts.append(text or _qualified(thing))
+        texts.append(text or qualified(thing))
         if text is None:
-            unread.append(_qualified(thing))
-    return Code("\n".join([*texts, _without_addresses(repr(network))]), tuple(unread))
+            unread.append(qualified(thing))
+    return Code("\n".join([*texts, without_addresses(repr(network))]), tuple(unread))
 
 
 def _source(thing: Callable[..., object]) -> str | None:
     """Its source; its name for a layer of torch; None where neither is to be had."""
-    if _qualified(thing).split(".")[0] in _LIBRARIES:
-        return _qualified(thing)
+    if qualified(thing).split(".")[0] in _LIBRARIES:
+        return qualified(thing)
     try:
         return inspect.getsource(thing)
     except (OSError, TypeError):
         return None
-
-
-def _qualified(thing: Callable[..., object]) -> str:
-    kind = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _without_addresses(text: str) -> str:
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
-
-
-def _add(digest: "hashlib._Hash", *texts: str) -> None:
-    for text in texts:
-        content = text.encode("utf-8", "surrogatepass")
-        digest.update(len(content).to_bytes(8, "little") + content)  # lengths keep texts apart
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    tensor = tensor.detach().cpu()
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
-    if tensor.layout is not torch.strided:
-        tensor = tensor.to_dense()
-    tensor = tensor.resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return tensor.view(torch.uint8).numpy().tobytes()

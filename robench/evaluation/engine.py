@@ -20,7 +20,7 @@ from robench.evaluation.flags import record_flags
 from robench.evaluation.pace import Pace, Report
 from robench.evaluation.standing import Standing
 from robench.evaluation.store import RecordFile, Shard, united_components
-from robench.evaluation.target import Target
+from robench.evaluation.target import HALVED, Target, halved_flag
 from robench.models.passes import (
     device_kind,
     exact_float32,
@@ -28,6 +28,7 @@ from robench.models.passes import (
     out_of_memory,
     passes_at_once,
 )
+from robench.models.world import seeded
 
 BLOCK_SECONDS = 55.0
 """A block of images in flight is sized to take at most about this long; larger ones fill passes."""
@@ -89,6 +90,7 @@ def draft_record(target: Target, job: Job) -> Record:
         pass_shape=target.pass_shape(),
         seed=job.seed,
         logit_probe=target.logit_probe,
+        behaviour=target.behaviour,
         search_model=search.note,
         cost=Cost(started=datetime.now(UTC).isoformat(timespec="seconds")),
         versions=_versions(),
@@ -120,9 +122,8 @@ def measure(target: Target, job: Job, file: RecordFile, sitting: Sitting) -> Rec
         record = file.draft  # the candidates are wanted and were not kept: search again
     target.pass_seconds(job.attack.attack)  # kernels warmed up before the record's clock starts
     run = _Run(target, job, file, sitting, record)
-    # The global random state belongs to the caller; foreign code may draw from it.
-    devices = [target.device] if target.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), exact_float32():
+    # Foreign code may draw from the global generators: what it draws is the same each time.
+    with seeded(), exact_float32():
         run.go()
     return run.record
 
@@ -190,7 +191,7 @@ class _Run:
         except RobenchError as error:
             self._fail(str(error))
             raise
-        except Exception as error:  # a foreign defense or search may raise anything
+        except (Exception, SystemExit) as error:  # a foreign defense or search may raise anything
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             self._fail(reason)
             raise RunError(f"{self.job.attack.name} failed: {reason}") from error
@@ -312,13 +313,12 @@ class _Run:
     def _halve(self, error: BaseException) -> None:
         if self.record.pass_shape.search == 1:
             raise RunError("out of memory with one image at a time") from error
+        if self.target.defense.rows is not None:
+            raise RunError("out of memory, and the defense takes no smaller passes") from error
         self.halvings += 1
         self.record.pass_shape = self.target.pass_shape(self.halvings)
         rows = self.record.pass_shape.search
-        message = (
-            f"out of memory: passes of {rows} rows from there on, verdicts may round otherwise"
-        )
-        self._keep(Flag(name="pass_shape_halved", level="info", message=message, value=rows))
+        self._keep(halved_flag(rows))
         # One pass shape for the whole of an image's search.
         self.standing.forget((~self.standing["settled"]).nonzero()[:, 0])
         if self.target.device.type == "cuda":
@@ -369,7 +369,7 @@ _MIXED = Flag(
     level="info",
     message="parts may come from other hardware: verdicts at the edge may round otherwise",
 )
-_LASTING = ("modified_input", "pass_shape_halved", "defense_changed")
+_LASTING = ("modified_input", HALVED, "defense_changed")
 """Flags of what happened in a sitting: they stay when the record is resumed."""
 
 

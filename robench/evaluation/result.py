@@ -18,11 +18,13 @@ class Result:
     """rows: one per attack and the worst case, defense by defense. records: what they came from.
 
     warnings: what should be known beside the flags of the rows (a likely wrong normalisation).
+    read: the attacks whose finished record was read and not measured, defense by defense.
     """
 
     rows: Sequence[Row]
     records: Sequence[Record]
     warnings: Sequence[str] = ()
+    read: Sequence[str] = ()
 
     def row(self, attack: str, defense: str | None = None) -> Row:
         """The row of that attack (of that defense, when there are several)."""

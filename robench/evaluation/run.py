@@ -8,15 +8,14 @@ from torch import nn
 
 from robench.attacks.resolve import NamedAttack, resolve_attacks
 from robench.attacks.transfer import Transfer
-from robench.core.errors import InputError, RobenchError
+from robench.core.errors import InputError, RobenchError, RunError
 from robench.core.project import records_place
 from robench.core.record import Record, Stop, parse_ids
 from robench.core.row import Row, row_of, worst_case
 from robench.core.threat import DEFAULT_EPS, Norm, ThreatModel
 from robench.data.evalset import EvalSet
 from robench.data.open import base_name, load_evalset
-from robench.defenses.check import normalization_warning
-from robench.defenses.defense import Defense, foreign
+from robench.defenses.defense import Defense
 from robench.defenses.reference import load_for
 from robench.evaluation.engine import Job, Sitting, check_job, draft_record, measure
 from robench.evaluation.estimate import Estimate, estimate
@@ -26,6 +25,7 @@ from robench.evaluation.store import RecordFile, Shard
 from robench.evaluation.surrogate import Surrogates
 from robench.evaluation.target import Target
 from robench.models.passes import resolve_device
+from robench.models.world import given_back, own_world
 
 _NORMALIZATION_IMAGES = 256
 
@@ -78,8 +78,10 @@ def evaluate(
     torch module that takes pixels in [0, 1], or several. attacks: a list such as
     "fgsm,pgd_sat[steps=50]". options: the fields of `Options`.
 
-    Raises: InputError for anything that cannot be used. An attack that fails gives a row of status
-    "failed", not an exception.
+    A module comes back in the mode in which it was given, and so do PyTorch's settings, none of
+    which changes a verdict.
+    Raises: InputError for anything that cannot be used. An attack that fails, or a defense whose
+    code raises, gives rows of status "failed", not an exception.
     """
     chosen = _options(options)
     named = resolve_attacks(attacks)
@@ -87,16 +89,18 @@ def evaluate(
     rows: list[Row] = []
     records: list[Record] = []
     warnings: list[str] = []
-    for one in defenses:
-        running = _Evaluation(one, named, chosen)
-        warnings += running.warnings
-        if on_estimate is not None:
-            on_estimate(running.estimate())
-        if not dry_run:
-            running.run(progress or (lambda state: None))
-        rows += running.rows
-        records += running.records
-    return Result(rows, records, warnings)
+    read: list[str] = []
+    with given_back(defenses), own_world():
+        for one in defenses:
+            running = _Evaluation(one, named, chosen)
+            running.prepare(on_estimate)
+            if not dry_run:
+                running.run(progress or (lambda state: None))
+            rows += running.rows
+            records += running.records
+            warnings += running.warnings
+            read += running.read
+    return Result(rows, records, warnings, read)
 
 
 def _options(options: dict[str, object]) -> Options:
@@ -121,34 +125,69 @@ class _Evaluation:
         self, defense: str | nn.Module, attacks: Sequence[NamedAttack], options: Options
     ) -> None:
         self.options = options
+        self.attacks = attacks
         self.shard = Shard.parse(options.shard) if options.shard else None
-        self.defense, images = loaded(defense, options)
-        ref = options.dataset if isinstance(options.dataset, str) else images.name
+        self.defense, self.images = loaded(defense, options)
+        self.ref = options.dataset if isinstance(options.dataset, str) else self.images.name
         self.threat = threat_for(self.defense, options)
-        self.threat.check_against(images.images[0].size)
-        device = resolve_device(options.device)
-        known = not isinstance(options.dataset, EvalSet)
-        plain = base_name(ref) if known else images.name
-        self.surrogates = Surrogates(images, ref, plain, device, options.precision)
-        with foreign(self.defense.name):
-            self.target = Target(self.defense, images, ref, device, options.precision)
-            self.warnings = self._warnings()
-        self.jobs = [job for attack in attacks for job in self._jobs(attack)]
+        self.threat.check_against(self.images.images[0].size)
+        self.device = resolve_device(options.device)
+        self.jobs: list[tuple[Job, str | None]] = []
         self.rows: list[Row] = []
         self.records: list[Record] = []
+        self.warnings: list[str] = []
+        self.read: list[str] = []
+
+    def prepare(self, on_estimate: Callable[[Estimate], None] | None) -> None:
+        """Make ready what is to be run. Where the defense's own code raises, its rows say so."""
+        try:
+            self.target = Target(
+                self.defense, self.images, self.ref, self.device, self.options.precision
+            )
+            known = not isinstance(self.options.dataset, EvalSet)
+            plain = base_name(self.ref) if known else self.images.name
+            self.surrogates = Surrogates(
+                self.images, self.ref, plain, self.device, self.options.precision
+            )
+            self.warnings += self._warnings()
+            jobs = [job for attack in self.attacks for job in self._jobs(attack)]
+            self._note_read(jobs)
+            if on_estimate is not None:
+                on_estimate(self.estimate(jobs))
+            self.jobs = jobs
+        except RunError as error:
+            rows = [
+                self._row(self._job(attack), str(error), failed=True) for attack in self.attacks
+            ]
+            self.rows += rows
+
+    def _note_read(self, jobs: Sequence[tuple[Job, str | None]]) -> None:
+        """Which records will be read, and of those what is not known of their defense."""
+        old = []
+        for job, reason in jobs:
+            record = None if reason else self._finished(job)
+            if record is not None:
+                self.read.append(job.attack.name)
+                old += [job.attack.name] if record.behaviour is None else []
+        if old:
+            self.warnings.append(
+                f"read for {self.defense.name}: {', '.join(old)}: identity by source and clean "
+                "logits only, the records are older than the behaviour probe"
+            )
 
     def _jobs(self, attack: NamedAttack) -> list[tuple[Job, str | None]]:
         """The attack's jobs, each with the reason why it cannot run; one for every surrogate."""
         if not isinstance(attack.attack, Transfer):
             job = self._job(attack)
-            return [(job, check_job(job))]
+            why_not = self.target.why_not(attack.attack, attack.name)
+            return [(job, check_job(job) or why_not)]
         refs = self.surrogates.named(attack.attack.surrogate or self.options.surrogate)
         if not refs:
             return [(self._job(attack), "no surrogate: give --surrogate REF")]
         settled = [self.surrogates.settled(attack, ref) for ref in refs]
         jobs = [self._job(one) for one in settled]
-        why_not = self.surrogates.why_not
-        return [(job, check_job(job) or why_not(job.attack, self.target)) for job in jobs]
+        unfit = self.surrogates.why_not
+        return [(job, check_job(job) or unfit(job.attack, self.target)) for job in jobs]
 
     def _job(self, attack: NamedAttack) -> Job:
         stop: Stop = self.options.stop or attack.attack.stops[0]
@@ -157,27 +196,27 @@ class _Evaluation:
 
     def _warnings(self) -> list[str]:
         few = slice(0, _NORMALIZATION_IMAGES)
-        found = normalization_warning(
-            self.defense, self.target.pixels(few).cpu(), self.target.labels[few].cpu()
-        )
+        found = self.target.normalization_warning(few)
         return [found] if found else []
 
-    def estimate(self) -> Estimate:
+    def estimate(self, jobs: Sequence[tuple[Job, str | None]]) -> Estimate:
         """Passes and expected seconds of the jobs that can run and have no finished record."""
-        able = [job for job, reason in self.jobs if reason is None]
-        jobs = [job for job in able if not self._is_finished(job)]
-        own = estimate(self.target, jobs, self.shard)
-        own = replace(own, read=tuple(job.attack.name for job in able if job not in jobs))
+        able = [job for job, reason in jobs if reason is None]
+        waiting = [job for job in able if self._finished(job) is None]
+        own = estimate(self.target, waiting, self.shard)
+        own = replace(own, read=tuple(job.attack.name for job in able if job not in waiting))
         crafting = [
             estimate(target, [job], self.shard)
-            for target, job, file in self._crafting(jobs)
+            for target, job, file in self._crafting(waiting)
             if not file.suffices(file.load(), with_candidates=True)
         ]
         return own.plus(crafting)
 
-    def _is_finished(self, job: Job) -> bool:
+    def _finished(self, job: Job) -> Record | None:
+        """The job's record, where nothing of it is left to measure."""
         file = self._file(job)
-        return file.suffices(file.load(), self.options.save_adversarial)
+        record = file.load()
+        return record if file.suffices(record, self.options.save_adversarial) else None
 
     def _file(self, job: Job) -> RecordFile:
         out = self.options.out or records_place(Path.cwd())
@@ -217,6 +256,12 @@ class _Evaluation:
 
     def _measured(self, job: Job, progress: Report) -> Row:
         options, file = self.options, self._file(job)
+        if superseded := file.supersede():
+            self.warnings.append(
+                f"{self.defense.name} has changed since its record of {job.attack.name}: clean "
+                "logits are equal, noisy logits or gradients are not; it is measured anew, the old "
+                f"record is kept as {superseded[0].name}"
+            )
         sitting = Sitting(options.batch_size, self.shard, options.save_adversarial, progress)
         try:
             record = measure(self.target, self._ready(job, file, sitting), file, sitting)
@@ -244,13 +289,14 @@ class _Evaluation:
         return Row(
             defense=self.defense.name,
             label=self.defense.label,
-            dataset=self.target.set.name,
+            dataset=self.images.name,
             attack=job.attack.name,
             parameters=job.attack.info.parameters,
             status="failed" if failed else "not_run",
             reason=reason,
             norm=job.threat.norm,
             eps=job.threat.eps,
+            flags=() if failed else self.target.flags,
         )
 
 

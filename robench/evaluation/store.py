@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from robench.core.record import (
     read_record,
     write_record,
 )
+from robench.evaluation.behaviour import same
 from robench.evaluation.standing import Standing
 
 _log = logging.getLogger(__name__)
@@ -68,16 +70,37 @@ class RecordFile:
     def load(self) -> Record | None:
         """What is settled: the finished record, else this part's own, else all that parts hold.
 
+        A record of a defense that behaves otherwise is none of ours: see `supersede`.
         Raises: InputError when a record was made by a defense that computes otherwise.
         """
-        if self.whole.exists():
-            whole = self._read(self.whole)
-            if whole.status == "done":
-                return whole
+        whole = self._read(self.whole)
+        if whole is not None and whole.status == "done":
+            return whole
         if self.shard is not None:
             self._refuse_other_hardware()
-            return self._read(self.path) if self.path.exists() else None
-        return self.united([path for path in [self.whole, *self.shards()] if path.exists()])
+            return self._read(self.path)
+        return self.united([self.whole, *self.shards()])
+
+    def supersede(self) -> list[Path]:
+        """Put aside what another defense left under this name; where it is now.
+
+        Weights, code and clean logits are equal, noisy logits or gradients are not: the defense has
+        changed in what cannot be read. Its records are kept as `.superseded`, and shown nowhere.
+        """
+        others = [path for path in [self.whole, *self.shards()] if self._is_of_another(path)]
+        if self.whole in others and self.adversarial.is_dir():
+            self.adversarial.rename(_free(self.adversarial))
+        for path in others:
+            path.with_suffix(".progress").unlink(missing_ok=True)
+        return [path.rename(_free(path)) for path in others]
+
+    def _is_of_another(self, path: Path) -> bool:
+        return path.exists() and not self._is_ours(read_record(path))
+
+    def _is_ours(self, record: Record) -> bool:
+        kind = self.draft.device_kind
+        by_cosine = kind == "mixed" or not kind.startswith("cpu")
+        return same(record.behaviour, self.draft.behaviour, by_cosine)
 
     def shards(self) -> list[Path]:
         """The files of all parts that are there."""
@@ -106,8 +129,8 @@ class RecordFile:
                 )
 
     def united(self, paths: list[Path]) -> Record | None:
-        """One record with the verdicts and costs of several, or None for no path."""
-        found = [self._read(path) for path in paths]
+        """One record with the verdicts and costs of several, or None where there are none."""
+        found = [record for path in paths if (record := self._read(path)) is not None]
         if not found:
             return None
         verdicts = {verdict.id: verdict for record in found for verdict in record.verdicts}
@@ -120,7 +143,10 @@ class RecordFile:
         first.cost.started = min(record.cost.started for record in found)
         return first
 
-    def _read(self, path: Path) -> Record:
+    def _read(self, path: Path) -> Record | None:
+        """The record in a file, None where there is none of this defense."""
+        if not path.exists():
+            return None
         record = read_record(path)
         # Mixed hardware rounds differently by design; it is flagged instead.
         if self.draft.device_kind != "mixed" and record.logit_probe != self.draft.logit_probe:
@@ -128,21 +154,24 @@ class RecordFile:
                 f"{path}: the defense's float32 logits differ from those it was begun with, so "
                 "nothing of it can be used: choose another --out, or restore the old set-up"
             )
-        return record
+        return record if self._is_ours(record) else None
 
     def save(self, record: Record) -> None:
         """Write atomically; the whole record takes the place of the parts it was united from.
 
         A finished record is never overwritten by a lesser one.
         """
-        lesser = record.status != "done" and self.whole.exists()
-        if lesser and self._read(self.whole).status == "done":
+        if record.status != "done" and self._is_finished():
             return
         whole = record.status == "done" or self.shard is None
         absorbed = self.shards() if whole else []
         write_record(self.whole if whole else self.path, record)
         for part in absorbed:
             part.unlink(missing_ok=True)
+
+    def _is_finished(self) -> bool:
+        whole = self._read(self.whole)
+        return whole is not None and whole.status == "done"
 
     def save_progress(self, key: dict[str, str], standing: Standing) -> None:
         """Keep what searches have done on images without a verdict; nothing left: no file.
@@ -155,7 +184,7 @@ class RecordFile:
             rows = standing.take(begun).columns
             content = {name: column.cpu().contiguous() for name, column in rows.items()}
             atomic_write(self.progress, save(content, key))
-        elif self.whole.exists() and self._read(self.whole).status == "done":
+        elif self._is_finished():
             for path in self.whole.parent.glob(f"{self.stem}*.progress"):
                 path.unlink(missing_ok=True)
         else:
@@ -252,6 +281,14 @@ def read_adversarial(record_path: Path) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"adversarial examples beside {record_path} are damaged: {error}"
         ) from None
+
+
+def _free(path: Path) -> Path:
+    """Where something that is put aside goes: a name ending in `.superseded` that is not taken."""
+    stem = path.name.removesuffix(".json")
+    numbers = chain([""], (f".{i}" for i in count(2)))
+    names = (f"{stem}{number}.superseded" for number in numbers)
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
 
 
 def safe_name(name: str) -> str:

@@ -14,6 +14,7 @@ from robench.data.evalset import EvalSet
 from robench.defenses.bundled import SURROGATES
 from robench.defenses.defense import foreign
 from robench.defenses.reference import load_for
+from robench.evaluation.behaviour import NOT_REPEATED
 from robench.evaluation.engine import Job, Sitting, draft_record, measure
 from robench.evaluation.store import RecordFile, Shard, read_adversarial
 from robench.evaluation.target import Target
@@ -65,9 +66,13 @@ class Surrogates:
     def why_not(self, attack: NamedAttack, target: Target) -> str | None:
         """Why the attack says nothing of that defense, or None."""
         assert isinstance(attack.attack, Transfer)
+        ref = attack.attack.surrogate
+        surrogate = self.target(ref)
+        if surrogate.no_gradient is not None:
+            return f"the surrogate {ref} has no gradient: {surrogate.no_gradient}"
         # The fingerprint also tells how a network was referred to; equal logits are one function.
-        if self.target(attack.attack.surrogate).logit_probe == target.logit_probe:
-            return f"the surrogate {attack.attack.surrogate} is the defense itself"
+        if surrogate.logit_probe == target.logit_probe != NOT_REPEATED:
+            return f"the surrogate {ref} is the defense itself"
         return None
 
     def crafting(self, job: Job, shard: Shard | None) -> tuple[Target, Job, RecordFile]:

@@ -1,35 +1,44 @@
 """Target: one defense and one image set, made ready on one device and shared by all attacks."""
 
 import copy
-import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from robench.core.errors import InputError
+from robench.core.errors import InputError, RobenchError, RunError
 from robench.core.protocols import Attack
-from robench.core.record import DefenseInfo, Flag, ImagesInfo, PassShape, format_ids
+from robench.core.record import Behaviour, DefenseInfo, Flag, ImagesInfo, PassShape, format_ids
 from robench.core.threat import ThreatModel
 from robench.data.evalset import EvalSet
-from robench.defenses.defense import Defense
+from robench.defenses.check import normalization_warning
+from robench.defenses.defense import Defense, foreign
+from robench.defenses.state import state_digest
+from robench.evaluation.behaviour import IMAGES, clean_probe, probe
 from robench.evaluation.flags import defense_flags
 from robench.evaluation.judge import Judge
 from robench.evaluation.pace import PassSeconds
 from robench.models.passes import (
     exact_float32,
+    out_of_memory,
     pass_shape,
     passes_at_once,
     resolve_precision,
 )
-from robench.models.prepare import SearchModel, prepare
+from robench.models.prepare import (
+    Probe,
+    SearchModel,
+    as_it_is,
+    prepare,
+    reason,
+)
 from robench.models.view import ModelView
 from robench.numerics.losses import cross_entropy
 
-PROBE_IMAGES = 8
-_PREPARATION_IMAGES = 32
+HALVED = "pass_shape_halved"
 
 
 class Target:
@@ -55,17 +64,79 @@ class Target:
         self.ids = torch.from_numpy(images.ids).to(device)
         self.model = _on_device(defense.model, device)
         self.shape = pass_shape(device, self.images[0].numel())
+        if defense.rows is not None:
+            self.shape = PassShape(defense.rows, defense.rows)
+        self.flags: tuple[Flag, ...] = ()
         self._clean: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        self._check_outputs()
+        self._seconds: dict[str, PassSeconds] = {}
         # The copy is made in the resolved precision, or in float32 where it says why not.
         wanted = resolve_precision(precision, device)
+        if defense.refused is not None:
+            raise InputError(defense.refused)
+        with foreign(defense.name):
+            self._in_memory(self._check_outputs)
+        with self._its_code():
+            self._in_memory(lambda: self._make_ready(wanted))
+
+    @contextmanager
+    def _its_code(self) -> Iterator[None]:
+        """Passes of a foreign network, which may raise anything: that fails its rows, no others."""
+        try:
+            yield
+        except RobenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            kind, name = type(error).__name__, self.defense.name
+            raise RunError(f"{name} raised {kind}: {reason(error)}") from error
+
+    def _in_memory(self, run: Callable[[], None]) -> None:
+        """First passes, with fewer rows where memory runs out."""
+        while True:
+            try:
+                return run()
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                if self.shape.search == 1 or self.defense.rows is not None:
+                    rows = self.shape.search
+                    raise RunError(f"out of memory with passes of {rows} rows") from error
+                self.shape = self.pass_shape(1)
+                self.flags = (halved_flag(self.shape.search),)
+
+    def _make_ready(self, wanted: str) -> None:
         with exact_float32():
-            self.search = prepare(self.model, self.pixels(slice(0, _PREPARATION_IMAGES)), wanted)
+            few = self.pixels(slice(0, self.shape.search))
+            self.search = prepare(self.model, few, wanted, rows=self.shape.search)
+        found = (*defense_flags(self), *self._fallback_flags(wanted))
+        self.flags = (*(flag for flag in self.flags if flag.name == HALVED), *found)
+
+    @property
+    def no_gradient(self) -> str | None:
+        """Why no attack that needs a gradient can run, or None."""
+        return self.search.no_gradient
+
+    @cached_property
+    def _defense(self) -> SearchModel:
+        """The unmodified defense as a search asks it."""
+        few = self.pixels(slice(0, self.shape.search))
+        probe = Probe(few, self.shape.search, self.no_gradient)
         # Plain layers may run in several threads, the unmodified ones too.
-        itself = "the unmodified defense"
-        self._defense = SearchModel(self._exact, "fp32", itself, self.search.traced)
-        self._seconds: dict[str, PassSeconds] = {}
-        self.flags: tuple[Flag, ...] = (*defense_flags(self), *self._fallback_flags(wanted))
+        traced, itself = self.search.traced, "the unmodified defense"
+        with exact_float32():
+            return as_it_is(self.model, self._exact, itself, probe, traced=traced)
+
+    def normalization_warning(self, where: slice) -> str | None:
+        """One line when the normalisation looks wrong on some of the images, else None."""
+        images, labels = self.pixels(where), self.labels[where]
+        with self._its_code():
+            return normalization_warning(self.defense, images, labels, self.shape.judge)
+
+    def why_not(self, attack: Attack, component: str) -> str | None:
+        """Why an attack cannot run on this defense, or None."""
+        stages = attack.stages(component, self.defense.num_classes)
+        if self.no_gradient is None or not any(stage.backward_passes for stage in stages):
+            return None
+        return f"no gradient: {self.no_gradient}"
 
     def pixels(self, where: slice | Tensor) -> Tensor:
         """Images (B, C, H, W) as float32(k) / 255."""
@@ -86,22 +157,26 @@ class Target:
         if len(missing):
             logits[missing] = judge.logits(self.pixels(missing))
             known[missing] = True
-            self._check_finite(missing, logits[missing])
+            if problem := self._not_finite(missing, logits[missing]):
+                raise RunError(problem)
         return logits[places]
 
     @cached_property
     def logit_probe(self) -> str:
         """SHA-256 of the float32 logits of the first 8 ids: a resume must find the same bits."""
-        first = torch.arange(min(PROBE_IMAGES, len(self.ids)), device=self.device)
-        logits = self.judge(ThreatModel(eps=0), self.shape.judge).logits(self.pixels(first))
-        return hashlib.sha256(logits.cpu().numpy().tobytes()).hexdigest()
+        return clean_probe(self.model, self._probed(), self.shape.judge)
+
+    @cached_property
+    def behaviour(self) -> Behaviour:
+        """Noisy logits and gradients on the same images."""
+        return probe(self.model, self._probed(), self.shape.judge, self.no_gradient is None)
+
+    def _probed(self) -> Tensor:
+        return self.pixels(slice(0, IMAGES))
 
     def state_digest(self) -> str:
         """SHA-256 of every parameter and buffer: attacking must not change the defense."""
-        sha = hashlib.sha256()
-        for tensor in self.model.state_dict().values():
-            sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return sha.hexdigest()
+        return state_digest(self.model)
 
     def _exact(self, x: Tensor) -> Tensor:
         with exact_float32():
@@ -114,8 +189,13 @@ class Target:
     def pass_seconds(self, attack: Attack) -> PassSeconds:
         """Measured time of a pass of an attack; kernels are warmed up on the way."""
         search = self.searched_by(attack)
-        if search.note not in self._seconds:
+
+        def run() -> None:
             self._seconds[search.note] = self._measure_passes(search)
+
+        if search.note not in self._seconds:
+            with self._its_code():
+                self._in_memory(run)
         return self._seconds[search.note]
 
     def _measure_passes(self, search: SearchModel) -> PassSeconds:
@@ -125,8 +205,11 @@ class Target:
         logits = torch.zeros(len(x), self.defense.num_classes, device=self.device)
         view = ModelView(search, self.model, self.shape.search, ids, logits, lambda *_: None, {})
         rows = -(-len(x) // self.shape.search) * self.shape.search
+        forward = self._fastest(lambda: view.logits(x, ids)) / rows
+        if self.no_gradient is not None:
+            return PassSeconds(forward, forward)
         return PassSeconds(
-            self._fastest(lambda: view.logits(x, ids)) / rows,
+            forward,
             self._fastest(lambda: view.loss_gradient(cross_entropy, x, labels, ids)) / rows,
         )
 
@@ -171,6 +254,8 @@ class Target:
 
     def pass_shape(self, halvings: int = 0) -> PassShape:
         """The fixed pass shape, halved as often as memory ran out."""
+        if self.defense.rows is not None:
+            return self.shape
         search, judge = self.shape.search >> halvings, self.shape.judge >> halvings
         return PassShape(max(1, search), max(1, judge))
 
@@ -181,7 +266,7 @@ class Target:
         return [Flag(name="precision_fallback", level="info", message=message)]
 
     def _check_outputs(self) -> None:
-        first = torch.arange(min(PROBE_IMAGES, len(self.ids)), device=self.device)
+        first = torch.arange(min(IMAGES, len(self.ids)), device=self.device)
         judge = self.judge(ThreatModel(eps=0), self.shape.judge)
         logits = judge.logits(self.pixels(first))
         expected = (len(first), self.set.num_classes)
@@ -190,21 +275,33 @@ class Target:
                 f"{self.defense.name} gives outputs of shape {tuple(logits.shape)} for "
                 f"{len(first)} images of {self.set.name}, expected {expected}"
             )
-        self._check_finite(first, logits)
+        if problem := self._not_finite(first, logits):
+            raise InputError(problem)
 
-    def _check_finite(self, places: Tensor, logits: Tensor) -> None:
+    def _not_finite(self, places: Tensor, logits: Tensor) -> str | None:
         bad = places[~logits.isfinite().all(dim=1)]
-        if len(bad):
-            named = ", ".join(str(i) for i in self.ids[bad][:5].tolist())
-            raise InputError(
-                f"{self.defense.name} gives logits that are not finite on {len(bad)} clean images "
-                f"of {self.set.name} (ids {named}): nothing can be said of its robustness"
-            )
+        if not len(bad):
+            return None
+        named = ", ".join(str(i) for i in self.ids[bad][:5].tolist())
+        return (
+            f"{self.defense.name} gives logits that are not finite on {len(bad)} clean images "
+            f"of {self.set.name} (ids {named}): nothing can be said of its robustness"
+        )
+
+
+def halved_flag(rows: int) -> Flag:
+    """That passes have fewer rows than they should."""
+    message = f"out of memory: passes of {rows} rows from there on, verdicts may round otherwise"
+    return Flag(name=HALVED, level="info", message=message, value=rows)
 
 
 def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """The module itself where it already is on the device, else a copy: the user's stays put."""
+    """The module itself where it already is on the device, else a copy: the user's stays put.
+
+    A copy as well where its tensors were made in inference mode: no gradient goes through those.
+    """
     tensors = [*model.parameters(), *model.buffers()]
-    if all(tensor.device.type == device.type for tensor in tensors):
+    there = all(tensor.device.type == device.type for tensor in tensors)
+    if there and not any(tensor.is_inference() for tensor in tensors):
         return model
     return copy.deepcopy(model).to(device)

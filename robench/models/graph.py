@@ -26,6 +26,7 @@ def search_graph(frozen: nn.Module, dtype: torch.dtype) -> fx.GraphModule:
     classifier head stay in float32. Raises: whatever foreign code does when it is traced.
     """
     graph = fx.symbolic_trace(copy.deepcopy(frozen))
+    _views_as_reshapes(graph)
     graph.meta[FOLDED] = _fold_batch_norm(graph)
     fused = _fuse(graph, dtype)
     if dtype is torch.bfloat16:
@@ -33,6 +34,14 @@ def search_graph(frozen: nn.Module, dtype: torch.dtype) -> fx.GraphModule:
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
+
+
+def _views_as_reshapes(graph: fx.GraphModule) -> None:
+    """Views of shapes as reshapes: the same values, whatever the memory format of what is seen."""
+    for node in graph.graph.nodes:
+        sees_bits = any(isinstance(arg, torch.dtype) for arg in [*node.args, *node.kwargs.values()])
+        if node.op == "call_method" and node.target == "view" and not sees_bits:
+            node.target = "reshape"
 
 
 def _modules(graph: fx.GraphModule, kind: type[nn.Module]) -> dict[fx.Node, nn.Module]:

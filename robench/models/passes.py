@@ -12,6 +12,7 @@ import torch
 
 from robench.core.errors import InputError
 from robench.core.record import PassShape
+from robench.models.float32 import float32_products
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -147,17 +148,18 @@ def hardware() -> dict[str, str]:
 @contextmanager
 def exact_float32() -> Iterator[None]:
     """No TF32, no reduced-precision matrix products, no autotuned or nondeterministic kernels."""
-    backends = torch.backends
-    matmul, cudnn = torch.get_float32_matmul_precision(), backends.cudnn
-    before = (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
+    cudnn = torch.backends.cudnn
+    before = (cudnn.benchmark, cudnn.deterministic)
     try:
-        torch.set_float32_matmul_precision("highest")
-        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = False, False, True
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        cudnn.benchmark, cudnn.deterministic = False, True
+        with (
+            float32_products(),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
             yield
     finally:
-        torch.set_float32_matmul_precision(matmul)
-        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+        cudnn.benchmark, cudnn.deterministic = before
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from robench.models.gradient import loss_gradient
+from robench.models.layout import padded_chunks, with_channels_last
 from robench.models.near import News, Surroundings, plan_near
 from robench.models.near_plan import Plan
 from robench.models.passes import exact_float32, side_by_side, use_all_threads
@@ -16,20 +17,6 @@ from robench.numerics.losses import Loss
 Offer = Callable[[Tensor, Tensor, Tensor], Tensor | None]
 _Chunk = TypeVar("_Chunk")
 _Out = TypeVar("_Out")
-
-
-def padded_chunks(x: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
-    """x (B, ...) in pieces of exactly `rows` rows, the last one filled with copies of its first."""
-    for start in range(0, len(x), rows):
-        piece = x[start : start + rows]
-        where = slice(start, start + len(piece))
-        if len(piece) < rows:
-            piece = torch.cat([piece, piece[:1].expand(rows - len(piece), *piece.shape[1:])])
-        yield where, piece
-
-
-def _like_network(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
 
 
 def forward_padded(
@@ -120,7 +107,7 @@ class ModelView:
         graph = self._search.forward
         if side is None or not self.side_by_side or not isinstance(graph, fx.GraphModule):
             return _Whole(self)
-        plan = plan_near(graph, _like_network(x[:1]), side)
+        plan = plan_near(graph, self._laid_out(x[:1]), side)
         return _Whole(self) if plan is None else _Near(self, graph, plan, x, ids)
 
     def loss_gradient(
@@ -145,17 +132,21 @@ class ModelView:
             self._tick(self._rows)
             yield done
 
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """In the memory format of the search's passes."""
+        return with_channels_last(x) if self._search.channels_last else x.contiguous()
+
     def _chunk_logits(self, piece: tuple[slice, Tensor]) -> Tensor:
         where, chunk = piece
         with torch.no_grad():
-            return self._search.forward(_like_network(chunk)).float()[: where.stop - where.start]
+            return self._search.forward(self._laid_out(chunk)).float()[: where.stop - where.start]
 
     def _chunk_gradient(
         self, loss: Loss, exact: bool, where: slice, chunk: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         n = where.stop - where.start
         z, gradient = loss_gradient(
-            self._search.forward, loss, _like_network(chunk), labels, exact=exact
+            self._search.forward, loss, self._laid_out(chunk), labels, exact=exact
         )
         return z[:n], gradient[:n]
 
@@ -198,7 +189,7 @@ class _Near:
         self._news: list[tuple[int, News]] = []
         self._kept = torch.zeros(0, dtype=torch.bool)
         for (_, places), (_, chunk) in self._chunks(view.places(ids), x):
-            self._around.hold(places, _like_network(chunk))
+            self._around.hold(places, view._laid_out(chunk))
 
     def _chunks(self, *values: Tensor) -> list[tuple[tuple[slice, Tensor], ...]]:
         rows = self._view._rows
@@ -260,7 +251,7 @@ class _CountingModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         view = self.seen_by()
         with exact_float32():
-            logits: Tensor = view._defense(x)
+            logits: Tensor = view._defense(x.clone())  # a defense may work in place
         view.forward_passes += 1
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]

@@ -1,0 +1,85 @@
+"""The caller's world: what a program has set in PyTorch must neither change a verdict nor change.
+
+Everything that is measured runs within `own_world`; a network that a caller gave runs within
+`given_back` as well.
+"""
+
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from robench.models.global_rng import kept_global_rng
+from robench.models.passes import exact_float32
+
+SEED = 0
+"""Of the global generators where a pass of a foreign network may draw from them."""
+
+
+@contextmanager
+def own_world() -> Iterator[None]:
+    """PyTorch as it is when a program has just started, whatever the caller has made of it.
+
+    Gradients on, no inference mode, float32 and the CPU where code names no type or device, no
+    autocast, exact float32 products, neither deterministic mode nor anomaly detection. The caller's
+    settings, number of threads and global generators are given back.
+    """
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, threads)
+        stack.callback(torch.set_default_dtype, dtype)
+        stack.callback(torch.use_deterministic_algorithms, deterministic, warn_only=warn_only)
+        stack.enter_context(kept_global_rng())
+        torch.set_default_dtype(torch.float32)
+        torch.use_deterministic_algorithms(False)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autograd.set_detect_anomaly(False))
+        stack.enter_context(exact_float32())
+        # Entered only where it is needed: it costs every call of PyTorch some microseconds.
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+@contextmanager
+def given_back(things: Iterable[object]) -> Iterator[None]:
+    """Modules among `things` come back as they were given: the mode of each submodule, gradients.
+
+    A search of another package may call `backward`; the gradients that a caller is collecting are
+    put aside and not added to.
+    """
+    networks = [thing for thing in things if isinstance(thing, nn.Module)]
+    modes = [
+        (module, module.training)
+        for network in networks
+        for module in network.modules()
+        if hasattr(module, "training")  # a frozen TorchScript module has none
+    ]
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    gradients = [(parameter, parameter.grad) for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training  # not train(): a network's own may do more than that
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Every global generator begins at `SEED`; the states before are given back."""
+    with kept_global_rng():
+        torch.manual_seed(SEED)
+        random.seed(SEED)
+        if numpy := sys.modules.get("numpy"):
+            numpy.random.seed(SEED)
+        yield
