@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from robench.core.statistics import wilson
 from robench.defenses.defense import Defense
 from robench.models.global_rng import kept_global_rng
 from robench.models.layout import padded_chunks
@@ -29,11 +30,12 @@ def normalization_warning(
     with kept_global_rng():
         current = _accuracy(defense.model, images, labels, rows, at_least=0.0)
         best, name = _best_other(defense, images, labels, rows, current)
-    floor = 2 / defense.num_classes
+    chance = 1 / defense.num_classes
+    most = wilson(round(current * len(images)), len(images)).high
     better = f"; --normalize {name} gives {best:.1%}" if best > current + GAIN else ""
-    if current >= floor and not better:
+    if most >= chance and not better:
         return None
-    low = f", below 2 / classes = {floor:.1%}" if current < floor else ""
+    low = f", below chance (1 / classes = {chance:.1%})" if most < chance else ""
     return (
         f"clean accuracy of {defense.name} is {current:.1%} on {len(images)} images with "
         f"normalization {defense.normalization}{low}{better}"

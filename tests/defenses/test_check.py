@@ -46,7 +46,7 @@ def test_a_better_listed_normalisation_is_named_and_not_switched_to(images):
     message = normalization_warning(defense, *images)
     assert "accuracy of Threshold is 50.0% on 100 images with normalization none" in message
     assert message.endswith("; --normalize cifar10 gives 100.0%")
-    assert defense.normalization == "none" and "2 / classes" not in message
+    assert defense.normalization == "none" and "chance" not in message
 
 
 def test_a_wrong_normalisation_can_be_taken_away(images):
@@ -59,8 +59,35 @@ def test_low_accuracy_warns_even_when_nothing_is_better(images):
     labels = torch.full((100,), 7)
     message = normalization_warning(_defense(0.5), pixels, labels)
     assert message.endswith(
-        "is 0.0% on 100 images with normalization none, below 2 / classes = 20.0%"
+        "is 0.0% on 100 images with normalization none, below chance (1 / classes = 10.0%)"
     )
+
+
+@pytest.mark.parametrize(
+    ("classes", "right", "warns"),
+    [
+        (2, 97, False),  # 2 / classes would be 100 %
+        (2, 41, False),
+        (2, 40, True),  # Wilson's upper bound falls below a half between the two
+        (3, 25, False),
+        (3, 24, True),
+        (10, 4, True),
+        (10, 5, False),
+    ],
+)
+def test_below_chance_is_what_the_interval_excludes(images, classes, right, warns):
+    pixels, _ = images
+    pixels[:] = 0.6  # raw, all are class 1; a constant network leaves nothing for constants to win
+    labels = torch.tensor([1] * right + [0] * (100 - right))
+    message = normalization_warning(_defense(-9.0, classes=classes), pixels, labels)
+    assert (message is not None) == warns
+    assert message is None or f"below chance (1 / classes = {1 / classes:.1%})" in message
+
+
+def test_few_images_prove_nothing_of_chance(images):
+    pixels, _ = images
+    wrong = torch.full((5,), 0)
+    assert normalization_warning(_defense(-9.0, classes=3), pixels[:5], wrong) is None
 
 
 @pytest.mark.parametrize(("gained", "warns"), [(3, False), (4, True)])
