@@ -8,6 +8,8 @@ from robench.core.errors import InputError
 
 _CALL = re.compile(r"(?P<name>[^\[\]]+?)\s*(?:\[(?P<arguments>[^\[\]]*)\])?")
 
+_MOST_SHOWN = 40
+
 _METHODS = {"iad": "iad-i", "lmtn": "lmtn-style", "vfd-style": "vfd-adv-style"}
 
 
@@ -24,6 +26,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     # Only what is about as near as the nearest: 'pgd_sta' is 'pgd_sat' and not 'pgd_trades'.
     near = [folded[o] for o, r in zip(close, likeness, strict=True) if r > likeness[0] - 0.1]
     return f": did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+def shown(name: str) -> str:
+    """A name that came from outside, fit for one line: printable, of at most 40 characters.
+
+    Names of files may hold line ends, or bytes that are no text.
+    """
+    printable = name if name.isprintable() else name.encode("unicode_escape").decode()
+    return printable if len(printable) <= _MOST_SHOWN else f"{printable[: _MOST_SHOWN - 3]}..."
 
 
 def split_list(text: str) -> list[str]:

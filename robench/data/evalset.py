@@ -20,7 +20,8 @@ class EvalSet:
     name: the data set's name, the same for its parts and subsets.
     images: (N, C, H, W) uint8. labels: (N,) int64, 0 .. num_classes - 1.
     ids: (N,) int64, each image's place in the official order of its part; unique, kept by subsets.
-    class_names: one per label.
+    class_names: one per label. notes: what a reader should know of how the labels came about.
+    class_order: the file that `--class-order` named, of an image folder.
     Raises: InputError when one of these does not hold.
     """
 
@@ -29,6 +30,8 @@ class EvalSet:
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    class_order: str | None = None
 
     def __post_init__(self) -> None:
         self._check_arrays()

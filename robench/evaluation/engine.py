@@ -344,6 +344,8 @@ class _Run:
             self.job.attack.attack,
             self.job.threat,
             self.target.defense.num_classes,
+            self.target.set.class_names,
+            self.target.set.notes,
         )
         mixed = [_MIXED] if self.job.mixed_hardware else []
         record.flags = (*self.target.flags, *derived, *mixed, *self.lasting.values())

@@ -10,6 +10,7 @@ from robench.core.record import Component, Flag, PassShape, Verdicts
 from robench.core.statistics import wilson
 from robench.core.threat import ThreatModel
 from robench.evaluation.judge import Judge
+from robench.evaluation.moves import moved_classes
 from robench.models.passes import exact_float32
 
 REPEATS = 5
@@ -122,8 +123,13 @@ def record_flags(
     attack: Any,
     threat: ThreatModel,
     classes: int,
+    class_names: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> list[Flag]:
-    """Flags that follow from the verdicts and the attack's parameters alone."""
+    """Flags that follow from the verdicts and the attack's parameters alone.
+
+    class_names: of the image set, one per label. notes: of its labels.
+    """
     found = [
         *_attack_flags(verdicts, threat),
         *_counted(verdicts),
@@ -132,6 +138,8 @@ def record_flags(
         _square_helps(components, len(verdicts)),
         *_remarks(attack, classes),
         _published_count(verdicts, attack),
+        moved_classes(verdicts, class_names),
+        _class_order(notes),
     ]
     return [flag for flag in found if flag is not None]
 
@@ -233,6 +241,11 @@ def _published_count(verdicts: Verdicts, attack: Any) -> Flag | None:
         "as in the published scripts"
     )
     return Flag(name="published_count", level="info", message=message, value=share)
+
+
+def _class_order(notes: Sequence[str]) -> Flag | None:
+    """How the labels of the image set came about, where that had to be told from its folders."""
+    return Flag(name="class_order", level="info", message="; ".join(notes)) if notes else None
 
 
 def _batch_dependent(attack: Any) -> Flag | None:
