@@ -62,6 +62,7 @@ def _command(refs: Sequence[str], attacks: Sequence[str], setting: Setting) -> s
     first_n = images.ids in ("0", f"0-{images.n - 1}")
     words = ["robench", "eval", "--defense", ",".join(refs), *loading]
     words += ["--attacks", ",".join(attacks), "--dataset", images.ref]
+    words += ["--class-order", images.class_order] if images.class_order else []
     words += ["--n", str(images.n)] if first_n else ["--images", images.ids]
     words += ["--norm", threat.norm, "--eps", format_eps(threat.eps)]
     words += ["--stop", stop, "--precision", precision, "--seed", str(seed)]

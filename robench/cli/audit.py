@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robench.cli.options import Arch, Device, Eps, Json, Normalize, Seed, TrainedFor, Width
+from robench.cli.options import (
+    Arch,
+    ClassOrder,
+    Device,
+    Eps,
+    Json,
+    Normalize,
+    Seed,
+    TrainedFor,
+    Width,
+)
 from robench.core.errors import InputError
 from robench.core.files import atomic_write, check_writable
 from robench.core.names import did_you_mean
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
 def audit_command(
     defense: Annotated[str, typer.Argument(help="Registry name, file or python:module:function.")],
     dataset: TrainedFor = None,
+    class_order: ClassOrder = None,
     n: Annotated[int | None, typer.Option(help="First n test images; default 64 or 500.")] = None,
     eps: Eps = None,
     budget: Annotated[str, typer.Option(help="quick: minutes; full: an hour or more.")] = "quick",
@@ -53,6 +64,7 @@ def audit_command(
 
     options = Options(
         dataset=dataset,
+        class_order=class_order,
         n=n,
         eps=None if eps is None else parse_number(eps),
         device=device,

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robench.cli.options import Arch, Device, Eps, Json, Normalize, Seed, TrainedFor, Width
+from robench.cli.options import (
+    Arch,
+    ClassOrder,
+    Device,
+    Eps,
+    Json,
+    Normalize,
+    Seed,
+    TrainedFor,
+    Width,
+)
 from robench.core.errors import InputError, RequirementNotMet, RunError
 from robench.core.names import split_list
 from robench.core.requirement import Requirement
@@ -29,6 +39,7 @@ def evaluate_command(
         str, typer.Option(help="Attacks or groups; pgd_sat[steps=50] sets a parameter.")
     ] = "white-box",
     dataset: TrainedFor = None,
+    class_order: ClassOrder = None,
     n: Annotated[int | None, typer.Option(help="First n test images; default all.")] = None,
     images: Annotated[str | None, typer.Option(help="Image ids instead: 0-99,512.")] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
@@ -84,6 +95,7 @@ def evaluate_command(
         raise InputError(f"unknown stop rule {stop!r}: expected last or any")
     settings: dict[str, object] = {
         "dataset": dataset,
+        "class_order": class_order,
         "n": n,
         "images": images,
         "norm": norm,

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 TrainedFor = Annotated[
     str | None, typer.Option(help="Default: the one the defense was trained for.")
 ]
+ClassOrder = Annotated[
+    Path | None,
+    typer.Option(help="File with the classes of an image folder, one a line, label 0 first."),
+]
 Eps = Annotated[
     str | None, typer.Option(help="8/255 or 0.031; default the defense's own, else 8/255.")
 ]

@@ -131,6 +131,8 @@ class ImagesInfo(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of images, labels and ids."""
     ids: str
     """The ids asked for, as ranges: `0-499,512`."""
+    class_order: str | None = None
+    """What `--class-order` was given: the path of a class list, for an image folder."""
 
 
 class AttackInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Data sets: the table of their names. Importing it needs no numpy; the readers do.
 
-A folder of images (`root/<class>/*.png`) needs no line: `open.load_evalset` takes its path.
+A folder of images (`root/<class>/*.png`) needs no line: `open.load_evalset` takes its path, and
+`label_order.py` tells its labels from the names of the class folders.
 """
 
 from robench.core.table import Table

@@ -1,4 +1,7 @@
-"""The class names of CIFAR-10 and CIFAR-100, in the order of the labels; a digest of any order."""
+"""The class names of CIFAR-10 and CIFAR-100, in the order of the labels; a digest of any order.
+
+Beside each stand the other names that people give its classes.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,6 +32,38 @@ _CIFAR100 = """
     train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 CIFAR100_CLASSES = tuple(_CIFAR100.split())
+
+CIFAR10_ALIASES = {
+    "airplane": ("plane", "aeroplane", "aircraft"),
+    "automobile": ("car", "auto"),
+    "ship": ("boat",),
+    "truck": ("lorry",),
+}
+"""Other names of a class; plurals and spellings (`Air-Plane`) need no line."""
+
+CIFAR100_ALIASES = {
+    "keyboard": ("computer keyboard",),  # this one and the trees: the table of the tech report
+    "maple_tree": ("maple",),
+    "oak_tree": ("oak",),
+    "palm_tree": ("palm",),
+    "pine_tree": ("pine",),
+    "willow_tree": ("willow",),
+    "bicycle": ("bike",),
+    "cattle": ("cow",),
+    "couch": ("sofa",),
+    "man": ("men",),
+    "motorcycle": ("motorbike",),
+    "mouse": ("mice",),
+    "pickup_truck": ("pickup",),
+    "possum": ("opossum",),
+    "raccoon": ("racoon",),
+    "streetcar": ("tram",),
+    "sweet_pepper": ("bell pepper", "pepper"),
+    "telephone": ("phone",),
+    "television": ("tv",),
+    "wolf": ("wolves",),
+    "woman": ("women",),
+}
 
 
 def class_order(names: Sequence[str]) -> str:

@@ -1,4 +1,7 @@
-"""Image folders: `root/<class>/<image>`, PNG or JPEG, one size per set."""
+"""Image folders: `root/<class>/<image>`, PNG or JPEG, one size per set; `root/classes.txt` may be.
+
+What the labels are is told from the names of the class folders: `label_order.py`.
+"""
 
 from pathlib import Path
 
@@ -6,23 +9,30 @@ import numpy as np
 
 from robench.core.errors import InputError
 from robench.data import DATASETS
+from robench.data.class_list import read_class_list
 from robench.data.evalset import EvalSet
+from robench.data.label_order import LabelOrder, listed_order, understood_order
 from robench.data.pixels import decode_image
 
+CLASS_LIST = "classes.txt"
+"""The file in an image folder that gives the order of its classes."""
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def read_folder(root: Path) -> EvalSet:
+def read_folder(root: Path, class_order: str | None = None) -> EvalSet:
     """The images of a folder as an EvalSet.
 
-    Labels follow the sorted names of the class folders, ids the sorted (class, file name). Hidden
-    files and files of other kinds are passed over.
-    Raises: InputError for no classes, an empty class, an unreadable image, or two sizes.
+    Labels follow the class list where there is one (the file `class_order`, else `classes.txt` in
+    the folder), else what the names of the class folders say; ids the sorted (class, file name),
+    whatever the labels. Hidden files and files of other kinds are passed over.
+    Raises: InputError for no classes, an empty class, an unreadable image, two sizes, or a class
+    list that does not name every class folder.
     """
     classes = sorted(path for path in root.iterdir() if _shown(path) and path.is_dir())
     if not classes:
         raise InputError(f"{root} has no class folders: expected {root.name}/<class>/<image>.png")
-    files = [(path, label) for label, folder in enumerate(classes) for path in _images(folder)]
+    order = _label_order(root, [folder.name for folder in classes], class_order)
+    files = [(path, order.label_of[f.name]) for f in classes for path in _images(f)]
     first = _decoded(files[0][0], root)
     images = np.empty((len(files), *first.shape), dtype=np.uint8)
     for place, (path, _) in enumerate(files):
@@ -38,8 +48,19 @@ def read_folder(root: Path) -> EvalSet:
         images=images,
         labels=np.array([label for _, label in files], dtype=np.int64),
         ids=np.arange(len(files), dtype=np.int64),
-        class_names=tuple(folder.name for folder in classes),
+        class_names=order.class_names,
+        notes=(order.note,),
+        class_order=class_order,
     )
+
+
+def _label_order(root: Path, names: list[str], class_order: str | None) -> LabelOrder:
+    if class_order is not None:
+        path = Path(class_order).expanduser()
+        return listed_order(names, read_class_list(path), path.name)
+    if (root / CLASS_LIST).is_file():
+        return listed_order(names, read_class_list(root / CLASS_LIST), CLASS_LIST)
+    return understood_order(names)
 
 
 def folder_name(root: Path) -> str:

@@ -10,20 +10,37 @@ from robench.data.evalset import EvalSet
 from robench.data.folder import folder_name, read_folder
 
 
-def load_evalset(name: str, part: str = "test", root: Path | None = None) -> EvalSet:
+def load_evalset(
+    name: str,
+    part: str = "test",
+    root: Path | None = None,
+    class_order: Path | str | None = None,
+) -> EvalSet:
     """The images of a data set, all of a part.
 
     name: of the table, or the path of an image folder (`./cifar10` where the name is taken).
     part: "test", or "train" where the data set has it. root: where its files lie, by default the
-    user's data folder.
-    Raises: InputError for unknown names and parts, files that are not there, or damaged ones.
+    user's data folder. class_order: a file with the classes of an image folder, one name a line, in
+    the order of the labels.
+    Raises: InputError for unknown names and parts, files that are not there, or damaged ones, and
+    for a class order where the data set has its own.
     """
     if (folder := _image_folder(name)) is not None:
         _check_part(name, part, ("test",))
-        return read_folder(folder)
+        return read_folder(folder, None if class_order is None else str(class_order))
+    check_no_class_order(name, class_order)
     dataset: Dataset = DATASETS.load(name)
     _check_part(name, part, dataset.parts)
     return dataset.read(root or dataset.folder, part)
+
+
+def check_no_class_order(name: str, class_order: Path | str | None) -> None:
+    """Raises: InputError for a class order given to a set that is no image folder."""
+    if class_order is not None:
+        raise InputError(
+            f"--class-order {class_order} is for image folders: {name} has an order of its own; "
+            "leave the option out"
+        )
 
 
 def base_name(name: str) -> str:

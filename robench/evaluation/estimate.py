@@ -15,8 +15,8 @@ _CHECKS = 2
 class Estimate:
     """An upper bound: early exits and clean-wrong images only make it less.
 
-    seconds: on this device, at the measured speed of this defense. notes: what loading it found.
-    read: attacks that have a finished record, which cost nothing.
+    seconds: on this device, at the measured speed of this defense. notes: what loading it and its
+    images found. read: attacks that have a finished record, which cost nothing.
     """
 
     defense: str
@@ -51,4 +51,5 @@ def estimate(target: Target, jobs: Sequence[Job], shard: Shard | None) -> Estima
         # Float32 verification takes about as long as one gradient pass of the search copy.
         seconds += n * (sum(map(one.of_stage, stages)) + _CHECKS * one.gradient)
     passes = n * forward, n * backward
-    return Estimate(target.defense.name, n, *passes, seconds, target.defense.notes)
+    notes = (*target.defense.notes, *target.set.notes)
+    return Estimate(target.defense.name, n, *passes, seconds, notes)

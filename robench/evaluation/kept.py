@@ -40,7 +40,8 @@ def images_of(record: Record, path: Path) -> EvalSet:
 
     Raises: InputError when the data set is not here, or is another one.
     """
-    images = load_evalset(record.images.ref).select(parse_ids(record.images.ids))
+    asked = record.images
+    images = load_evalset(asked.ref, class_order=asked.class_order).select(parse_ids(asked.ids))
     if images.digest != record.images.digest:
         raise InputError(f"{record.images.dataset} is not the image set of {path}: digest differs")
     return images

@@ -14,7 +14,7 @@ from robench.core.record import Record, Stop, parse_ids
 from robench.core.row import Row, row_of, worst_case
 from robench.core.threat import DEFAULT_EPS, Norm, ThreatModel
 from robench.data.evalset import EvalSet
-from robench.data.open import base_name, load_evalset
+from robench.data.open import base_name, check_no_class_order, load_evalset
 from robench.defenses.defense import Defense
 from robench.defenses.reference import load_for
 from robench.evaluation.engine import Job, Sitting, check_job, draft_record, measure
@@ -39,7 +39,8 @@ class Options:
     own, else 8/255 (linf) or 0.5 (l2). stop: None: each attack's default. batch_size: images in
     flight, None: measured. out: folder of the records, None: that of robench.toml, else the user's
     data folder. surrogate: of transfer attacks, one or several references at commas, None: the data
-    set's own.
+    set's own. class_order: file with the classes of an image folder in label order, one name a
+    line; None: its `classes.txt`, else what the names of the class folders say.
     """
 
     dataset: str | EvalSet | None = None
@@ -61,6 +62,7 @@ class Options:
     save_adversarial: bool = False
     pi_adv: float = 0.5
     surrogate: str | None = None
+    class_order: Path | str | None = None
 
 
 def evaluate(
@@ -303,9 +305,11 @@ class _Evaluation:
 def loaded(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet]:
     """The defense and its images; the data set may come from the defense, the classes from it."""
     images = options.dataset if isinstance(options.dataset, EvalSet) else None
-    if images is None and options.dataset is not None:
-        images = load_evalset(options.dataset)  # type: ignore[arg-type]
-
+    order = options.class_order
+    if images is not None:
+        check_no_class_order(images.name, order)
+    elif options.dataset is not None:
+        images = load_evalset(options.dataset, class_order=order)  # type: ignore[arg-type]
     named = options.dataset if isinstance(options.dataset, str) else None
     found = load_for(
         None if named is None else base_name(named),
@@ -322,7 +326,7 @@ def loaded(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet
             raise InputError(
                 f"{found.name} does not say which data set it was trained for: give --dataset"
             )
-        images = load_evalset(found.dataset)
+        images = load_evalset(found.dataset, class_order=order)
     if options.images is not None:
         images = images.select(parse_ids(options.images))
     elif options.n is not None:

@@ -250,6 +250,7 @@ class Target:
             n=len(self.set),
             digest=self.set.digest,
             ids=format_ids(self.set.ids.tolist()),
+            class_order=self.set.class_order,
         )
 
     def pass_shape(self, halvings: int = 0) -> PassShape:

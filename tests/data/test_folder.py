@@ -93,3 +93,60 @@ def test_a_path_that_is_not_there(tmp_path):
 def test_a_name_that_nobody_knows():
     with pytest.raises(InputError, match="did you mean 'cifar10'"):
         load_evalset("cifar1O")
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    """Three class folders that text and numbers order otherwise, red 10, 20, 90."""
+    for number in (1, 2, 10):
+        write(tmp_path / "numbers" / str(number) / "a.png", (number * 9, 0, 0))
+    return tmp_path / "numbers"
+
+
+def test_labels_follow_the_numbers_and_ids_the_sorted_names(numbered):
+    evalset = read_folder(numbered)
+    assert evalset.images[:, 0, 0, 0].tolist() == [9, 90, 18]  # 1, 10, 2
+    assert (evalset.labels.tolist(), evalset.ids.tolist()) == ([0, 2, 1], [0, 1, 2])
+    assert evalset.class_names == ("1", "2", "10") and evalset.class_order is None
+    assert evalset.notes[0].startswith("class folders in numeric order, not as text (1, 10, 2)")
+    assert evalset.first(2).notes == evalset.notes
+
+
+def test_a_class_list_in_the_folder_comes_first(numbered):
+    (numbered / "classes.txt").write_text("10\n3\n2\n1\n")
+    evalset = read_folder(numbered)
+    assert evalset.labels.tolist() == [3, 0, 2] and evalset.num_classes == 4
+    assert evalset.class_names == ("10", "3", "2", "1")
+    assert evalset.notes == ("class order of classes.txt: 1 of its 4 classes have no folder here",)
+
+
+def test_a_class_list_that_is_given_comes_before_that_in_the_folder(numbered, tmp_path):
+    (numbered / "classes.txt").write_text("10\n2\n1\n")
+    (tmp_path / "order.txt").write_text("2\n10\n1\n")
+    evalset = load_evalset(str(numbered), class_order=tmp_path / "order.txt")
+    assert evalset.labels.tolist() == [2, 1, 0]
+    assert evalset.notes == ("class order of order.txt",)
+    assert evalset.class_order == str(tmp_path / "order.txt")
+
+
+def test_a_class_list_without_one_of_the_folders_is_refused(numbered):
+    (numbered / "classes.txt").write_text("1\n2\n")
+    with pytest.raises(InputError, match=r"class folder '10' is not in classes\.txt"):
+        load_evalset(str(numbered))
+
+
+def test_an_order_that_does_not_change_leaves_the_digest(pets):
+    """Records are found by it: the figure is that of labels by sorted names."""
+    found = read_folder(pets)
+    assert found.digest.startswith("e5a65bd85916c1a2")
+    (pets / "classes.txt").write_text("cat\ndog\n")
+    assert read_folder(pets).digest == found.digest
+    (pets / "classes.txt").write_text("dog\ncat\n")
+    assert read_folder(pets).digest != found.digest
+
+
+def test_only_image_folders_take_a_class_order():
+    with pytest.raises(
+        InputError, match=r"c\.txt is for image folders: cifar10-sample has an order"
+    ):
+        load_evalset("cifar10-sample", class_order="c.txt")
