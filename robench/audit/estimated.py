@@ -13,7 +13,7 @@ from robench.numerics.losses import margin, margin_of
 SIGMA = 1 / 255
 """Length of a probe in each pixel: a grey level, so that the estimate is of the local slope."""
 OF_EXPECTED = 0.5
-UNREPEATABLE = {"randomised", "batch_statistics"}
+UNREPEATABLE = {"randomised", "stateful", "batch_statistics"}
 
 
 def expected_cosine(pairs: int, elements: int) -> float:

@@ -30,10 +30,11 @@ def probabilities(subject: Subject) -> Finding:
 
 
 def repeatable(subject: Subject) -> Finding:
-    """Outputs that change between passes, or with the other images of a batch."""
+    """Outputs that change between passes, with earlier ones, or with the others of a batch."""
     return _flagged(
         subject,
-        ("randomised", "batch_statistics", "training_mode"),
-        means="one pass says little: a verdict may hang on chance or on the batch",
-        remedy="model.eval(); for randomised defenses autoattack[version=rand] and EOT",
+        ("randomised", "stateful", "batch_statistics", "training_mode"),
+        means="one pass says little: a verdict may hang on chance, earlier calls or the batch",
+        remedy="model.eval(); for randomised defenses autoattack[version=rand] and EOT; for "
+        "stateful ones a forward pass that remembers nothing",
     )

@@ -344,6 +344,7 @@ class _Run:
             self.job.attack.attack,
             self.job.threat,
             self.target.defense.num_classes,
+            self.target.flags,
             self.target.set.class_names,
             self.target.set.notes,
         )

@@ -1,5 +1,6 @@
 """The cheap sanity flags: what a reader must know before believing a number. Data, not prints."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
@@ -11,11 +12,16 @@ from robench.core.statistics import wilson
 from robench.core.threat import ThreatModel
 from robench.evaluation.judge import Judge
 from robench.evaluation.moves import moved_classes
+from robench.evaluation.repeatability import repeatability_flags, seeded_logits
+from robench.models.global_rng import kept_global_rng
+from robench.models.layout import padded_chunks
 from robench.models.passes import exact_float32
 
-REPEATS = 5
-REPEAT_TOLERANCE = 1e-4
 ZERO_GRADIENT_SHARE = 0.01
+REFUSED_SHARE = 0.05
+FLOAT32_BITS = 24
+ALARMING = 3
+"""Images below which no share alarms: one image proves nothing (attacks.md 16)."""
 SQUARE_SHARE = 0.002
 
 
@@ -51,15 +57,25 @@ def defense_flags(target: Examined) -> list[Flag]:
     rows = min(target.shape.judge, len(target.labels))
     images, labels = target.pixels(slice(0, rows)), target.labels[:rows]
     judge = target.judge(ThreatModel(eps=0), target.shape.judge)
-    runs = [judge.logits(images) for _ in range(REPEATS)]
-    found = [
-        _training_mode(target.model),
-        _randomised(runs, labels),
-        _probabilities(runs[0]),
-        _batch_statistics(runs[0], judge.logits(images[: max(1, rows // 2)])),
-        _dynamic(target.model, images),
-    ]
+    with kept_global_rng():
+        # Before the passes that are compared: the first call of a defense may be like no other.
+        raw = _raw_outputs(target, images)
+        logits = seeded_logits(judge, images)
+        found = [
+            _training_mode(target.model),
+            *repeatability_flags(judge, images, labels, logits),
+            _probabilities(logits),
+            _half_outputs(raw),
+            _dynamic(target.model, images),
+        ]
     return [flag for flag in found if flag is not None]
+
+
+def _raw_outputs(target: Examined, images: Tensor) -> Any:
+    """What the network itself answers, in whatever type; the judge's logits are float32."""
+    _, padded = next(padded_chunks(images, target.shape.judge))
+    with torch.no_grad(), exact_float32():
+        return target.model(padded.clone())
 
 
 def _training_mode(model: nn.Module) -> Flag | None:
@@ -68,19 +84,6 @@ def _training_mode(model: nn.Module) -> Flag | None:
         return None
     message = f"{len(layers)} layers stay in training mode ({layers[0]} ...): put them in eval mode"
     return Flag(name="training_mode", level="fail", message=message, value=len(layers))
-
-
-def _unit(logits: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(logits, dim=1)
-
-
-def _randomised(runs: list[Tensor], labels: Tensor) -> Flag | None:
-    correct = {int((logits.argmax(1) == labels).sum()) for logits in runs}
-    spread = max(float((_unit(r) - _unit(runs[0])).norm(dim=1).max()) for r in runs[1:])
-    if len(correct) == 1 and spread <= REPEAT_TOLERANCE:
-        return None
-    message = "outputs change between forward passes: one verdict per image says little, use EOT"
-    return Flag(name="randomised", level="fail", message=message, value=spread)
 
 
 def _probabilities(logits: Tensor) -> Flag | None:
@@ -96,14 +99,16 @@ def _probabilities(logits: Tensor) -> Flag | None:
     return None
 
 
-def _batch_statistics(logits: Tensor, in_other_company: Tensor) -> Flag | None:
-    """The first half again, its batch filled up with other images: a reordering would not tell."""
-    first_half = logits[: len(in_other_company)]
-    difference = float((_unit(first_half) - _unit(in_other_company)).norm(dim=1).max())
-    if difference <= REPEAT_TOLERANCE:
+def _half_outputs(outputs: Any) -> Flag | None:
+    """Outputs of fewer bits than float32 has, as the network gives them."""
+    if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
         return None
-    message = "an image's output depends on the others in its batch (batch statistics?)"
-    return Flag(name="batch_statistics", level="fail", message=message, value=difference)
+    bits = 1 - round(math.log2(torch.finfo(outputs.dtype).eps))
+    if bits >= FLOAT32_BITS:
+        return None
+    kind = str(outputs.dtype).removeprefix("torch.")
+    message = f"outputs are {kind}: ties and margins are rounded to {bits} bits, verdicts as well"
+    return Flag(name="half_outputs", level="warn", message=message, value=bits)
 
 
 def _dynamic(model: nn.Module, images: Tensor) -> Flag | None:
@@ -123,19 +128,24 @@ def record_flags(
     attack: Any,
     threat: ThreatModel,
     classes: int,
+    defense: Sequence[Flag] = (),
     class_names: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> list[Flag]:
-    """Flags that follow from the verdicts and the attack's parameters alone.
+    """Flags that follow from the verdicts, the attack's parameters and the defense's own flags.
 
     class_names: of the image set, one per label. notes: of its labels.
     """
+    # Where answers are of earlier images, neither gradients nor queries say how well they hide.
+    stateful = any(flag.name == "stateful" for flag in defense)
     found = [
         *_attack_flags(verdicts, threat),
+        *_refused(verdicts, attack),
         *_counted(verdicts),
+        None if stateful else _zero_gradients(verdicts),
         _under_travel(attack, threat),
         _batch_dependent(attack),
-        _square_helps(components, len(verdicts)),
+        None if stateful else _square_helps(components, len(verdicts)),
         *_remarks(attack, classes),
         _published_count(verdicts, attack),
         moved_classes(verdicts, class_names),
@@ -161,26 +171,43 @@ def _attack_flags(verdicts: Verdicts, threat: ThreatModel) -> list[Flag | None]:
     return [no_op, weaker]
 
 
-_COUNTED: dict[str, tuple[Literal["info", "warn"], str]] = {
-    "rejected_not_finite": ("warn", "candidates were not finite and refused"),
-    "rejected_box": ("warn", "candidates left [0, 1] and were refused"),
-    "rejected_ball": ("warn", "candidates left the ball and were refused"),
-    "rejected_logits": ("warn", "candidates gave logits that are not finite and were refused"),
-    "unconfirmed_hit": ("info", "hits of the search were not confirmed in float32"),
-    "fragile": ("info", "verdicts hang on a margin within float32 rounding"),
-    "float64_disagrees": ("info", "fragile verdicts would differ in float64"),
-    "tie": ("info", "verdicts are ties: the first index wins"),
+_REFUSED = {
+    "rejected_not_finite": "candidates were not finite and refused",
+    "rejected_box": "candidates left [0, 1] and were refused",
+    "rejected_ball": "candidates left the ball and were refused",
+    "rejected_logits": "candidates gave logits that are not finite and were refused",
+}
+_COUNTED = {
+    "unconfirmed_hit": "hits of the search were not confirmed in float32",
+    "fragile": "verdicts hang on a margin within float32 rounding",
+    "float64_disagrees": "fragile verdicts would differ in float64",
+    "tie": "verdicts are ties: the first index wins",
 }
 
 
-def _counted(verdicts: Verdicts) -> list[Flag | None]:
-    counts = {name: sum(name in flags for flags in verdicts.flags) for name in _COUNTED}
-    flags: list[Flag | None] = [
+def _refused(verdicts: Verdicts, attack: Any) -> list[Flag]:
+    """Candidates that count for nothing: of too many images, the attack was hardly tried."""
+    every_image = getattr(attack, "every_image", False)
+    attacked = len(verdicts) if every_image else sum(verdicts.clean_correct)
+    concerned = sum(any(name in flags for name in _REFUSED) for flags in verdicts.flags)
+    alarm = concerned >= ALARMING and concerned > REFUSED_SHARE * attacked
+    return _said(verdicts, _REFUSED, "fail" if alarm else "warn")
+
+
+def _counted(verdicts: Verdicts) -> list[Flag]:
+    return _said(verdicts, _COUNTED, "info")
+
+
+def _said(
+    verdicts: Verdicts, texts: dict[str, str], level: Literal["info", "warn", "fail"]
+) -> list[Flag]:
+    """A flag for each finding of `texts` (name -> what it says) that an image has."""
+    counts = {name: sum(name in flags for flags in verdicts.flags) for name in texts}
+    return [
         Flag(name=name, level=level, message=f"{counts[name]} images: {text}", value=counts[name])
-        for name, (level, text) in _COUNTED.items()
+        for name, text in texts.items()
         if counts[name]
     ]
-    return [*flags, _zero_gradients(verdicts)]
 
 
 def _zero_gradients(verdicts: Verdicts) -> Flag | None:
@@ -188,8 +215,7 @@ def _zero_gradients(verdicts: Verdicts) -> Flag | None:
     count = sum("zero_gradient" in flags for flags in verdicts.flags)
     if not count:
         return None
-    # One image proves nothing: a share alarms when its count and interval do (attacks.md 16).
-    alarm = count >= 3 and wilson(count, attacked).low > ZERO_GRADIENT_SHARE
+    alarm = count >= ALARMING and wilson(count, attacked).low > ZERO_GRADIENT_SHARE
     message = f"{count} images have a zero or undefined gradient at the start: masked gradients?"
     return Flag(
         name="zero_gradient", level="fail" if alarm else "warn", message=message, value=count
@@ -217,7 +243,7 @@ def _square_helps(components: Sequence[Component], n: int) -> Flag | None:
     broken = sum(c.broken for c in components if c.name.startswith("square"))
     if not with_gradients or broken <= SQUARE_SHARE * n:
         return None
-    alarm = broken >= 3 and wilson(broken, n).low > SQUARE_SHARE
+    alarm = broken >= ALARMING and wilson(broken, n).low > SQUARE_SHARE
     message = f"{broken} images were broken by queries alone, not by gradients: masked gradients?"
     return Flag(
         name="square_helps", level="fail" if alarm else "warn", message=message, value=broken

@@ -25,3 +25,21 @@ def kept_global_rng() -> Iterator[None]:
         random.setstate(python)
         if numpy and numpy_state:
             numpy.random.set_state(numpy_state)
+
+
+@contextmanager
+def seeded_global_rng(seed: int) -> Iterator[None]:
+    """Python's, numpy's and torch's global generators at a seed; their states come back after.
+
+    What draws from them gives the same under one seed, so that noise can be told from state.
+    """
+    with kept_global_rng():
+        random.seed(seed)
+        numpy = sys.modules.get("numpy")
+        if numpy:
+            numpy.random.seed(seed)
+        # Not torch.manual_seed: it would seed a CUDA that somebody starts later.
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.manual_seed_all(seed)
+        yield

@@ -57,6 +57,14 @@ def test_planted_masking_is_found(
     assert report.label == label, report.because
 
 
+def test_what_depends_on_earlier_calls_has_no_slope_to_estimate(
+    tiny: Budget, tmp_path: Path
+) -> None:
+    found = by_id(audited(planted.Averaging().eval(), tiny, tmp_path))
+    assert set(found["G14"].details) == {"stateful"}
+    assert found["G10"].status == "not_run" and "G14" in str(found["G10"].reason)
+
+
 def test_what_cannot_be_run_says_why(tiny: Budget, tmp_path: Path) -> None:
     found = by_id(audited(planted.Raises().eval(), tiny, tmp_path))
     assert "NotImplementedError: no backward here" in str(found["G3"].reason) and found["G3"].cut

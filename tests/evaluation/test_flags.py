@@ -1,13 +1,15 @@
 """Sanity flags: each planted fault must be named, and an honest network must not be accused."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from robench.attacks.pgd import PGD
-from robench.core.record import Verdict, Verdicts
+from robench.core.record import Component, Flag, Verdict, Verdicts
 from robench.core.threat import ThreatModel
 from robench.evaluation.flags import record_flags
 from tests.harness import small_cnn
@@ -108,6 +110,95 @@ def test_one_zero_gradient_proves_nothing(count: int, level: str | None) -> None
     rows = [verdict(i, *(["zero_gradient"] if i < count else [])) for i in range(100)]
     found = record_flags(Verdicts.of(rows), [], PGD(), ThreatModel(), 10)
     assert next((f.level for f in found if f.name == "zero_gradient"), None) == level
+
+
+REFUSALS = ("rejected_not_finite", "rejected_box", "rejected_ball", "rejected_logits")
+
+
+@dataclass(frozen=True)
+class EveryImage(PGD):
+    every_image: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize(
+    ("refused", "of", "level"),
+    [
+        (0, 100, None),
+        (1, 100, "warn"),
+        (5, 100, "warn"),
+        (6, 100, "fail"),
+        (2, 10, "warn"),
+        (3, 10, "fail"),
+        (3, 60, "warn"),
+        (3, 59, "fail"),
+    ],
+)
+@pytest.mark.parametrize("kinds", [REFUSALS[:1], REFUSALS[2:], REFUSALS])
+def test_refused_candidates_count_together(
+    refused: int, of: int, level: str | None, kinds: tuple[str, ...]
+) -> None:
+    """Above 5 % of the attacked images and at least 3, whichever test refused them."""
+    rows = [verdict(i, *([kinds[i % len(kinds)]] if i < refused else [])) for i in range(of)]
+    found = record_flags(Verdicts.of(rows), [], PGD(), ThreatModel(), 10)
+    levels = {flag.name: flag.level for flag in found if flag.name in REFUSALS}
+    assert levels == dict.fromkeys(kinds[:refused], level)
+
+
+def test_an_image_refused_in_two_ways_counts_once() -> None:
+    rows = [verdict(i, *(REFUSALS[:2] if i < 2 else [])) for i in range(10)]
+    found = record_flags(Verdicts.of(rows), [], PGD(), ThreatModel(), 10)
+    assert {f.level for f in found if f.name in REFUSALS} == {"warn"}
+
+
+def test_refusals_are_of_the_attacked_images() -> None:
+    """Clean-wrong images are attacked only where the attack goes after every image."""
+    wrong = [Verdict(i, 0, 1, 1, False, 0.0, -1.0, 1, 0) for i in range(50, 100)]
+    rows = [verdict(i, *(["rejected_ball"] if i < 4 else [])) for i in range(50)]
+    for attack, level in ((PGD(), "fail"), (EveryImage(), "warn")):
+        found = record_flags(Verdicts.of([*rows, *wrong]), [], attack, ThreatModel(), 10)
+        assert {f.level for f in found if f.name == "rejected_ball"} == {level}
+
+
+def test_what_depends_on_earlier_calls_is_not_said_to_mask_gradients() -> None:
+    rows = Verdicts.of(
+        verdict(i, "zero_gradient", "rejected_logits", survived=False) for i in range(10)
+    )
+    parts = [
+        Component(name="apgd_ce", backward_passes=9),
+        Component(name="square_5000", broken=10),
+    ]
+    own = [Flag(name="stateful", level="fail", message="m")]
+    with_it, without = (
+        {f.name for f in record_flags(rows, parts, PGD(), ThreatModel(), 10, defense)}
+        for defense in (own, [])
+    )
+    assert without - with_it == {"zero_gradient", "square_helps"}
+    assert "rejected_logits" in with_it
+
+
+class Cast(Wrapped):
+    kind = torch.float16
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x).to(self.kind)
+
+
+class CastShort(Cast):
+    kind = torch.bfloat16
+
+
+class CastLong(Cast):
+    kind = torch.float64
+
+
+@pytest.mark.parametrize(
+    ("model", "bits"), [(Cast, 11), (CastShort, 8), (CastLong, None), (small_cnn, None)]
+)
+def test_outputs_of_few_bits_are_said(tmp_path: Path, model: type, bits: int | None) -> None:
+    (row,) = score(tmp_path, "fgsm", model=model().eval()).rows
+    found = [flag for flag in row.flags if flag.name == "half_outputs"]
+    assert [(flag.value, flag.level) for flag in found] == ([(bits, "warn")] if bits else [])
+    assert all(f"rounded to {bits} bits" in flag.message for flag in found)
 
 
 def test_an_attack_that_raises_margins_is_named() -> None:
