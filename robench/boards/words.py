@@ -203,11 +203,17 @@ def flags(rows: Iterable[Row], labels: Iterable[str]) -> list[str]:
     """Each flag once, worst level first, with the labels that it concerns.
 
     labels: the name of each row in the sentence, in the order of `rows`. A count that opens the
-    message goes to the label: "3 images: ..." and "5 images: ..." are one flag.
+    message goes to the label: "3 images: ..." and "5 images: ..." are one flag. Of what a union has
+    from its members only warnings are said, and only where the member itself is not shown.
     """
+    shown = list(zip(rows, labels, strict=True))
+    said = {(r.defense, f.name, f.level) for r, _ in shown if not _united(r) for f in r.flags}
     concerned: dict[tuple[str, str, str], list[str]] = {}
-    for row, label in zip(rows, labels, strict=True):
+    for row, label in shown:
         for flag in row.flags:
+            known = flag.level == "info" or (row.defense, flag.name, flag.level) in said
+            if known and _united(row):
+                continue
             counted = _COUNTED.fullmatch(flag.message)
             message, number = (counted[2], f" {counted[1]}") if counted else (flag.message, "")
             concerned.setdefault((flag.level, flag.name, message), []).append(label + number)
@@ -217,6 +223,10 @@ def flags(rows: Iterable[Row], labels: Iterable[str]) -> list[str]:
         for key in order
         for level, name, message in [key]
     ]
+
+
+def _united(row: Row) -> bool:
+    return "members" in row.parameters
 
 
 def board_flags(board: Board) -> list[str]:

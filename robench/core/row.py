@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from robench.core.errors import InputError
+from robench.core.flags import LEVELS
 from robench.core.record import (
     Component,
     Flag,
@@ -108,11 +109,14 @@ def _fill_figures(row: Row, verdicts: Verdicts, survived: Sequence[bool], pi_adv
     row.worst_class, row.worst_class_robust_accuracy, row.worst_class_n = worst
 
 
-def worst_case(records: Sequence[Record], pi_adv: float = 0.5) -> Row | None:
+def worst_case(
+    records: Sequence[Record], pi_adv: float = 0.5, parameter: str | None = None
+) -> Row | None:
     """The union of several attacks' verdicts on the same images and threat, or None.
 
     An image survives when it survives every finished attack. Only finished records of one defense,
-    image set and threat are united; fewer than two give None.
+    image set and threat are united; fewer than two give None. parameter: members are named by this
+    parameter of their attack instead of by the attack.
     """
     done = [record for record in records if record.status == "done"]
     grounds = {(r.defense.fingerprint, r.images.digest, r.threat) for r in done}
@@ -121,15 +125,17 @@ def worst_case(records: Sequence[Record], pi_adv: float = 0.5) -> Row | None:
         return None
     first, union = done[0], survivors(done)
     survived = [union[image] for image in first.verdicts.id]
+    members = [r.attack.parameters[parameter] if parameter else r.attack.name for r in done]
     row = Row(
         defense=first.defense.name,
         label=first.defense.label,
         dataset=first.images.dataset,
         attack=WORST_CASE,
-        parameters={"members": [record.attack.name for record in done]},
+        parameters={"members": members},
         status="done",
         norm=first.threat.norm,
         eps=first.threat.eps,
+        flags=_united_flags(members, [record.flags for record in done]),
         seconds=sum(record.cost.seconds for record in done),
     )
     _fill_figures(row, first.verdicts, survived, pi_adv)
@@ -138,6 +144,25 @@ def worst_case(records: Sequence[Record], pi_adv: float = 0.5) -> Row | None:
     charged = [q for r in done for q in r.verdicts.queries if q is not None]
     row.queries = sum(charged) if charged else None
     return row
+
+
+def _united_flags(members: Sequence[str], raised: Sequence[tuple[Flag, ...]]) -> tuple[Flag, ...]:
+    """Each flag of the members once, at its highest level, the worst member's message first."""
+    by_name: dict[str, list[tuple[Flag, str]]] = {}
+    for member, flags in zip(members, raised, strict=True):
+        for flag in flags:
+            by_name.setdefault(flag.name, []).append((flag, member))
+    return tuple(_united(found) for found in by_name.values())
+
+
+def _united(found: list[tuple[Flag, str]]) -> Flag:
+    found = sorted(found, key=lambda pair: -LEVELS.index(pair[0].level))
+    said: dict[str, list[str]] = {}
+    for flag, member in found:
+        said.setdefault(flag.message, []).append(member)
+    message = "; ".join(f"{', '.join(dict.fromkeys(who))}: {text}" for text, who in said.items())
+    worst = found[0][0]
+    return Flag(name=worst.name, level=worst.level, message=message, value=worst.value)
 
 
 def survivors(records: Sequence[Record]) -> dict[int, bool]:

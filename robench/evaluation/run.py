@@ -248,11 +248,9 @@ class _Evaluation:
                 pools.setdefault(record.attack.name, []).append(record)
         rows = []
         for name, records in pools.items():
-            row = worst_case(records, self.options.pi_adv)
+            row = worst_case(records, self.options.pi_adv, parameter="surrogate")
             if row is not None:
                 row.attack = f"{name} (any)"
-                members = [record.attack.parameters["surrogate"] for record in records]
-                row.parameters = {"members": members}
                 rows.append(row)
         return rows
 

@@ -113,3 +113,19 @@ def test_figures_in_words():
     assert [words.count(n) for n in (0, 999, 17_638, 12_345_678)] == ["0", "999", "17.6k", "12.3M"]
     times = [words.duration(t) for t in (0.04, 59.4, 59.6, 245, 7800)]
     assert times == ["0.0s", "59.4s", "1m00s", "4m05s", "2h10m"]
+
+
+def test_a_union_repeats_no_flag_of_a_member_that_is_shown(record):
+    few = Flag(name="zero_gradient", level="warn", message="1 images: no gradient")
+    many = Flag(name="zero_gradient", level="fail", message="4 images: no gradient")
+    info = Flag(name="tie", level="info", message="1 images: ties")
+    first = record("trades", "pgd_sat", flags=[few, info])
+    more = Flag(name="fragile", level="info", message="2 images: hang on rounding")
+    second = record("trades", "fgsm", parameters={}, flags=[many, more])
+    rows = [row_of(first), row_of(second), worst_case([first, second])]
+    text = shown(rows)
+    assert "no gradient (zero_gradient: fgsm 4)" in text and "worst_case)" not in text
+    # Where the member of the highest level is not there, the union speaks for it.
+    text = shown([rows[0], rows[2]])
+    said = "fail: fgsm: 4 images: no gradient; pgd_sat: 1 images: no gradient"
+    assert said in " ".join(text.split()) and "hang on rounding" not in text

@@ -52,7 +52,9 @@ def make_record(clean="1111", survived="1100", *, attack="pgd_sat", ids=None, **
             ids="0-3",
         ),
         threat=fields.get("threat", ThreatModel("linf", 8 / 255)),
-        attack=AttackInfo(name=attack, parameters={"steps": 20, "step_size": 2 / 255}),
+        attack=AttackInfo(
+            name=attack, parameters=fields.get("parameters", {"steps": 20, "step_size": 2 / 255})
+        ),
         stop="last",
         precision="fp32",
         device_kind="cpu",
@@ -61,6 +63,7 @@ def make_record(clean="1111", survived="1100", *, attack="pgd_sat", ids=None, **
         logit_probe="0" * 64,
         search_model="the defense itself",
         cost=Cost(seconds=2.0, sittings=1, started="2026-01-01T00:00:00Z"),
+        flags=tuple(fields.get("flags", ())),
         verdicts=Verdicts(**columns),
     )
 

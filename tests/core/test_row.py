@@ -5,6 +5,7 @@ import math
 import pytest
 
 from robench.core.errors import InputError
+from robench.core.record import Flag
 from robench.core.row import row_of, survivors, worst_case
 from robench.core.threat import ThreatModel
 
@@ -69,6 +70,44 @@ def test_worst_case_goes_by_image_and_not_by_place(record):
     second = record("1111", "0011", ids=[3, 2, 1, 0])  # images 0 and 1 survive, listed last
     assert survivors([first, second]) == {0: True, 1: True, 2: False, 3: False}
     assert worst_case([first, second]).robust_accuracy == 0.5
+
+
+def flag(name, level, message="m", value=None):
+    return Flag(name=name, level=level, message=message, value=value)
+
+
+def test_a_union_has_its_members_flags_at_their_highest_level(record):
+    few = flag("zero_gradient", "warn", "1 images have no gradient", 1)
+    many = flag("zero_gradient", "fail", "4 images have no gradient", 4)
+    row = worst_case(
+        [
+            record(flags=[few, flag("dynamic", "warn")]),
+            record(attack="cw_inf", flags=[many, flag("dynamic", "warn")]),
+            record(attack="fgsm", flags=[flag("no_op", "fail"), few]),
+        ]
+    )
+    assert row.flags == (
+        flag(
+            "zero_gradient",
+            "fail",
+            "cw_inf: 4 images have no gradient; pgd_sat, fgsm: 1 images have no gradient",
+            4,
+        ),
+        flag("dynamic", "warn", "pgd_sat, cw_inf: m"),
+        flag("no_op", "fail", "fgsm: m"),
+    )
+
+
+def test_a_union_takes_no_flags_of_what_it_does_not_unite(record):
+    unfinished = record(attack="cw_inf", status="partial", flags=[flag("no_op", "fail")])
+    assert worst_case([record(), record(attack="fgsm"), unfinished]).flags == ()
+
+
+def test_members_may_be_named_by_a_parameter(record):
+    one = record(parameters={"surrogate": "a"}, flags=[flag("no_op", "fail")])
+    row = worst_case([one, record(parameters={"surrogate": "b"})], parameter="surrogate")
+    assert row.parameters == {"members": ["a", "b"]}
+    assert row.flags == (flag("no_op", "fail", "a: m"),)
 
 
 @pytest.mark.parametrize(

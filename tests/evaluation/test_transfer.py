@@ -118,6 +118,8 @@ def test_several_surrogates_give_a_row_each_and_their_worst_case(tmp_path: Path)
     assert pool.parameters == {"members": [OTHER, THIRD]}
     assert pool.robust_accuracy == sum(a and b for a, b in zip(one, two, strict=True)) / 64
     assert pool.robust_accuracy < min(sum(one), sum(two)) / 64
+    (count,) = [flag for flag in pool.flags if flag.name == "published_count"]
+    assert count.message.startswith(f"{OTHER}: ") and f"; {THIRD}: " in count.message
 
 
 def test_the_surrogate_of_a_measurement_can_be_insisted_on(tmp_path: Path) -> None:
