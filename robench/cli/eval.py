@@ -18,6 +18,7 @@ from robench.cli.options import (
     Width,
 )
 from robench.core.errors import InputError, RequirementNotMet, RunError
+from robench.core.flags import check_names
 from robench.core.names import split_list
 from robench.core.requirement import Requirement
 from robench.core.threat import parse_number
@@ -65,7 +66,16 @@ def evaluate_command(
         bool, typer.Option("--save-adversarial", help="Keep the candidates beside the record.")
     ] = False,
     require: Annotated[
-        list[str] | None, typer.Option(help="'w_robust(pgd_sat) >= 0.60', else exit code 1.")
+        list[str] | None,
+        typer.Option(
+            help="'w_robust(pgd_sat) >= 0.60', else exit code 1. A row with a fail flag meets none."
+        ),
+    ] = None,
+    require_despite: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FLAG", help="A fail flag that you looked into: it stops no requirement."
+        ),
     ] = None,
     require_confident: Annotated[
         bool, typer.Option("--require-confident", help="Requirements on the interval's end.")
@@ -89,6 +99,7 @@ def evaluate_command(
       robench eval --defense runs/x.safetensors --attacks fgsm,pgd_sat[steps=50] --eps 8/255
     """
     requirements = [Requirement.parse(text) for text in require or []]
+    despite = _despite(require_despite or [], requirements)
     if norm not in ("linf", "l2"):
         raise InputError(f"unknown norm {norm!r}: expected linf or l2")
     if stop not in (None, "last", "any"):
@@ -118,7 +129,14 @@ def evaluate_command(
     result = _evaluate(split_list(defense), attacks, settings, dry_run, json)
     if not dry_run:
         _print(result, json)
-        _exit_code(result, requirements, require_confident)
+        _exit_code(result, requirements, require_confident, despite)
+
+
+def _despite(names: list[str], requirements: list[Requirement]) -> list[str]:
+    check_names(names)
+    if names and not requirements:
+        raise InputError(f"--require-despite {names[0]}: there is no --require that it could stop")
+    return names
 
 
 def _batch_size(text: str) -> int | None:
@@ -233,11 +251,16 @@ def _print(result: "Result", json: bool) -> None:
         beside.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
-def _exit_code(result: "Result", requirements: list[Requirement], confident: bool) -> None:
+def _exit_code(
+    result: "Result", requirements: list[Requirement], confident: bool, despite: list[str]
+) -> None:
     failed = [row for row in result.rows if row.status == "failed"]
     if failed:
         named = "; ".join(f"{row.attack}: {row.reason}" for row in failed)
         raise RunError(f"{len(failed)} attacks failed ({named})")
-    unmet = [reason for r in requirements for reason in r.unmet(result.rows, confident)]
+    passed_over = [line for r in requirements for line in r.passed_over(result.rows, despite)]
+    for line in dict.fromkeys(passed_over):
+        typer.echo(line, err=True)
+    unmet = [reason for r in requirements for reason in r.unmet(result.rows, confident, despite)]
     if unmet:
         raise RequirementNotMet("; ".join(unmet))

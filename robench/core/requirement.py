@@ -3,11 +3,13 @@
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from robench.core.errors import InputError
 from robench.core.names import did_you_mean
+from robench.core.record import Flag
 from robench.core.row import Row
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -18,6 +20,8 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 _METRICS = ("w_robust", "robust_accuracy", "clean_accuracy")
 _LINE = re.compile(r"\s*(\w+)\s*\(\s*(.+?)\s*\)\s*(>=|<=|>|<)\s*([0-9.]+)\s*(%?)\s*")
+_SAID = 90
+"""Characters of a flag's message in a reason."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +52,45 @@ class Requirement:
             raise InputError(f"{text!r}: accuracies are fractions of 1, write 0.6 or 60%")
         return cls(text, metric, attack, sign, bound)
 
-    def unmet(self, rows: Iterable[Row], confident: bool) -> list[str]:
-        """Why it does not hold, one line per row that breaks it; empty when it is met.
+    def unmet(
+        self, rows: Iterable[Row], confident: bool, despite: Collection[str] = ()
+    ) -> list[str]:
+        """Why it does not hold, a line for each reason; empty when it is met.
 
-        confident: compare the unfavourable end of the 95 % interval instead of the figure. Rows
-        that are not finished do not meet it, and neither does a missing row.
+        confident: compare the unfavourable end of the 95 % interval instead of the figure.
+        despite: names of `fail` flags that were looked into. Rows that are not finished or have
+        another `fail` flag do not meet it, whatever their figure, and neither does a missing row.
         """
-        mine = [row for row in rows if row.attack == self.attack]
+        mine = self._mine(rows)
         if not mine:
             return [f"requirement {self.text!r} not met: no row of {self.attack}"]
-        return [reason for row in mine if (reason := self._reason(row, confident))]
+        found = [reason for row in mine for reason in self._reasons(row, confident, despite)]
+        return [f"requirement {self.text!r} not met: {reason}" for reason in found]
 
-    def _reason(self, row: Row, confident: bool) -> str | None:
+    def passed_over(self, rows: Iterable[Row], despite: Collection[str]) -> list[str]:
+        """The `fail` flags named in `despite` that would have stopped it, a line for each."""
+        return [
+            f"{row.defense}, {row.attack}: {_short(flag)} passed over by --require-despite"
+            for row in self._mine(rows)
+            for flag in _failing(row)
+            if row.status == "done" and flag.name in despite
+        ]
+
+    def _mine(self, rows: Iterable[Row]) -> list[Row]:
+        return [row for row in rows if row.attack == self.attack]
+
+    def _reasons(self, row: Row, confident: bool, despite: Collection[str]) -> list[str]:
         if row.status != "done":
-            return f"requirement {self.text!r} not met: {row.defense} is {row.status}"
+            return [f"{row.defense} is {row.status}"]
         value = self._value(row, confident)
-        if _OPERATORS[self.sign](value, self.bound):
-            return None
-        return f"requirement {self.text!r} not met: {row.defense} has {value:.4f}"
+        met = _OPERATORS[self.sign](value, self.bound)
+        reasons = [] if met else [f"{row.defense} has {value:.4f}"]
+        flags = [flag for flag in _failing(row) if flag.name not in despite]
+        if flags:
+            named = ", ".join(_short(flag) for flag in flags)
+            way_on = " ".join(f"--require-despite {flag.name}" for flag in flags)
+            reasons.append(f"{row.defense} is flagged {named}: look into it, then {way_on}")
+        return reasons
 
     def _value(self, row: Row, confident: bool) -> float:
         value: float | None = getattr(row, self.metric)
@@ -81,3 +106,11 @@ class Requirement:
         if interval is None:
             raise InputError(f"--require-confident has no interval for {self.metric}")
         return interval[0] if self.sign in (">", ">=") else interval[1]
+
+
+def _failing(row: Row) -> list[Flag]:
+    return [flag for flag in row.flags if flag.level == "fail"]
+
+
+def _short(flag: Flag) -> str:
+    return f"{flag.name} ({textwrap.shorten(flag.message, _SAID, placeholder=' ...')})"

@@ -3,11 +3,12 @@
 import pytest
 
 from robench.core.errors import InputError
+from robench.core.record import Flag
 from robench.core.requirement import Requirement
 from robench.core.row import Row
 
 
-def row(status: str = "done", **figures: object) -> Row:
+def row(status: str = "done", flags: tuple[Flag, ...] = ()) -> Row:
     return Row(
         defense="d",
         dataset="cifar10",
@@ -20,6 +21,7 @@ def row(status: str = "done", **figures: object) -> Row:
         w_robust=0.6,
         robust_interval_95=(0.35, 0.45),
         w_robust_interval_95=(0.55, 0.65),
+        flags=flags,
     )
 
 
@@ -39,6 +41,52 @@ def test_lines(text: str, met: bool, met_confidently: bool) -> None:
     requirement = Requirement.parse(text)
     assert (not requirement.unmet([row()], confident=False)) == met
     assert (not requirement.unmet([row()], confident=True)) == met_confidently
+
+
+def flag(name: str, level: str = "fail", message: str = "m") -> Flag:
+    return Flag(name=name, level=level, message=message)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("metric", ["w_robust", "robust_accuracy", "clean_accuracy"])
+@pytest.mark.parametrize("sign", [">=", "<="])
+def test_a_fail_flag_stops_every_requirement(metric: str, sign: str) -> None:
+    requirement = Requirement.parse(f"{metric}(pgd_sat) {sign} {0 if sign == '>=' else 1}")
+    for name in ("no_op", "stateful", "rejected_ball", "not_in_our_table"):
+        flagged = [row(flags=(flag("tie", "info"), flag(name)))]
+        (reason,) = requirement.unmet(flagged, confident=False)
+        assert f"d is flagged {name} (m)" in reason and f"--require-despite {name}" in reason
+        assert requirement.unmet(flagged, False, despite=["tie"]) == [reason]
+        assert requirement.unmet(flagged, False, despite=[name]) == []
+        if metric != "clean_accuracy":
+            assert requirement.unmet(flagged, confident=True) == [reason]
+
+
+@pytest.mark.parametrize("level", ["info", "warn"])
+def test_lesser_flags_stop_nothing(level: str) -> None:
+    requirement = Requirement.parse("w_robust(pgd_sat) >= 0.60")
+    assert requirement.unmet([row(flags=(flag("zero_gradient", level),))], confident=False) == []
+
+
+def test_reasons_come_in_order_and_each_flag_must_be_looked_into() -> None:
+    flags = (flag("no_op"), flag("stateful", message="depends on " + "many " * 50))
+    requirement = Requirement.parse("w_robust(pgd_sat) >= 0.61")
+    figure, flagged = requirement.unmet([row(flags=flags)], confident=False)
+    assert "d has 0.6000" in figure and len(flagged) < 300
+    assert "no_op (m), stateful (depends on many" in flagged
+    assert flagged.endswith("then --require-despite no_op --require-despite stateful")
+    (_, left) = requirement.unmet([row(flags=flags)], False, despite=["no_op"])
+    assert "no_op" not in left and "--require-despite stateful" in left
+    (status,) = requirement.unmet([row("partial", flags)], confident=False)
+    assert "d is partial" in status
+
+
+def test_what_was_passed_over_is_said() -> None:
+    requirement = Requirement.parse("w_robust(pgd_sat) >= 0.60")
+    rows = [row(flags=(flag("no_op"), flag("stateful"), flag("tie", "info")))]
+    said = requirement.passed_over(rows, ["no_op", "tie", "randomised"])
+    assert said == ["d, pgd_sat: no_op (m) passed over by --require-despite"]
+    assert Requirement.parse("w_robust(fgsm) >= 0").passed_over(rows, ["no_op"]) == []
+    assert requirement.passed_over([row("failed", (flag("no_op"),))], ["no_op"]) == []
 
 
 @pytest.mark.parametrize("status", ["partial", "failed", "not_run"])
