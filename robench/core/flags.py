@@ -35,6 +35,8 @@ FLAGS: dict[str, tuple[tuple[Level, ...], str]] = {
     "float64_disagrees": (("info",), "fragile verdicts would differ in float64"),
     "tie": (("info",), "verdicts are ties, where the first index wins"),
     "under_travel": (("info", "warn"), "steps cannot cross the ball"),
+    "moved_classes": (("warn", "fail"), "classes are answered as others, one for one"),
+    "class_order": (("info",), "how the labels of an image folder were told"),
     "pass_shape_halved": (("info",), "memory ran out"),
     "precision_fallback": (("info",), "the search ran in another precision than asked for"),
     "modified_input": (("fail",), "the attack changed the images that it was given"),

@@ -12,7 +12,7 @@ from robench.core.errors import InputError
 from robench.defenses.defense import foreign
 from robench.defenses.settings import Shape
 from robench.models.answer import Member, find_logits, member
-from robench.models.world import seeded
+from robench.models.global_rng import seeded_global_rng
 
 _ROWS = 2
 _OTHER_ROWS = (1, 4, 8, 16, 32, 64, 128, 256, 10, 20, 50, 100, 200)
@@ -64,7 +64,7 @@ def first_pass(network: nn.Module, input_shape: Shape, classes: int | None, what
     Raises: InputError when the network fails on them, or gives no logits.
     """
     size = "x".join(map(str, input_shape))
-    with foreign(f"{what} on two images of {size}"), seeded(), torch.no_grad():
+    with foreign(f"{what} on two images of {size}"), seeded_global_rng(), torch.no_grad():
         answer, rows = _answered(network, input_shape)
     try:
         key = find_logits(answer, rows, classes, size)

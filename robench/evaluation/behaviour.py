@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from robench.core.record import Behaviour
 from robench.core.threat import ThreatModel
 from robench.evaluation.judge import Judge
+from robench.models.global_rng import seeded_global_rng
 from robench.models.layout import padded_chunks
 from robench.models.passes import exact_float32, out_of_memory
-from robench.models.world import seeded
 from robench.numerics.random import ImageDraws
 
 IMAGES = 8
@@ -88,7 +88,7 @@ def same(one: Behaviour | None, other: Behaviour | None, by_cosine: bool) -> boo
 
 
 def _logits(model: nn.Module, images: Tensor, rows: int) -> str:
-    with seeded():
+    with seeded_global_rng():
         logits = Judge(model, ThreatModel(eps=0), rows).logits(images)
     return hashlib.sha256(logits.cpu().numpy().tobytes()).hexdigest()
 
@@ -102,7 +102,7 @@ def _noisy(images: Tensor) -> Tensor:
 def _gradients(model: nn.Module, images: Tensor, rows: int) -> list[list[float]] | None:
     """(n, SKETCH) products of each image's gradient of a fixed mixture of its logits."""
     found = []
-    with seeded(), exact_float32(), torch.enable_grad():
+    with seeded_global_rng(), exact_float32(), torch.enable_grad():
         for where, chunk in padded_chunks(images, rows):
             x = chunk.detach().clone().requires_grad_()
             try:

@@ -21,6 +21,7 @@ from robench.evaluation.pace import Pace, Report
 from robench.evaluation.standing import Standing
 from robench.evaluation.store import RecordFile, Shard, united_components
 from robench.evaluation.target import HALVED, Target, halved_flag
+from robench.models.global_rng import seeded_global_rng
 from robench.models.passes import (
     device_kind,
     exact_float32,
@@ -28,7 +29,6 @@ from robench.models.passes import (
     out_of_memory,
     passes_at_once,
 )
-from robench.models.world import seeded
 
 BLOCK_SECONDS = 55.0
 """A block of images in flight is sized to take at most about this long; larger ones fill passes."""
@@ -123,7 +123,7 @@ def measure(target: Target, job: Job, file: RecordFile, sitting: Sitting) -> Rec
     target.pass_seconds(job.attack.attack)  # kernels warmed up before the record's clock starts
     run = _Run(target, job, file, sitting, record)
     # Foreign code may draw from the global generators: what it draws is the same each time.
-    with seeded(), exact_float32():
+    with seeded_global_rng(), exact_float32():
         run.go()
     return run.record
 

@@ -59,31 +59,36 @@ def defense_flags(target: Examined) -> list[Flag]:
     judge = target.judge(ThreatModel(eps=0), target.shape.judge)
     with kept_global_rng():
         # Before the passes that are compared: the first call of a defense may be like no other.
-        raw = _raw_outputs(target, images)
+        _, padded = next(padded_chunks(images, target.shape.judge))
+        raw = _raw_outputs(target.model, padded)
         logits = seeded_logits(judge, images)
         found = [
             _training_mode(target.model),
             *repeatability_flags(judge, images, labels, logits),
             _probabilities(logits),
             _half_outputs(raw),
-            _dynamic(target.model, images),
+            _dynamic(target.model, padded),
         ]
     return [flag for flag in found if flag is not None]
 
 
-def _raw_outputs(target: Examined, images: Tensor) -> Any:
+def _raw_outputs(model: nn.Module, images: Tensor) -> Any:
     """What the network itself answers, in whatever type; the judge's logits are float32."""
-    _, padded = next(padded_chunks(images, target.shape.judge))
     with torch.no_grad(), exact_float32():
-        return target.model(padded.clone())
+        return model(images.clone())
 
 
 def _training_mode(model: nn.Module) -> Flag | None:
-    layers = [name or type(model).__name__ for name, m in model.named_modules() if m.training]
+    layers = [name or type(model).__name__ for name, m in _in_training(model)]
     if not layers:
         return None
     message = f"{len(layers)} layers stay in training mode ({layers[0]} ...): put them in eval mode"
     return Flag(name="training_mode", level="fail", message=message, value=len(layers))
+
+
+def _in_training(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    # A frozen TorchScript module has no mode.
+    return [(n, m) for n, m in model.named_modules() if getattr(m, "training", False)]
 
 
 def _probabilities(logits: Tensor) -> Flag | None:

@@ -293,7 +293,7 @@ class Target:
 def halved_flag(rows: int) -> Flag:
     """That passes have fewer rows than they should."""
     message = f"out of memory: passes of {rows} rows from there on, verdicts may round otherwise"
-    return Flag(name=HALVED, level="info", message=message, value=rows)
+    return Flag(name="pass_shape_halved", level="info", message=message, value=rows)
 
 
 def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

@@ -28,7 +28,7 @@ def kept_global_rng() -> Iterator[None]:
 
 
 @contextmanager
-def seeded_global_rng(seed: int) -> Iterator[None]:
+def seeded_global_rng(seed: int = 0) -> Iterator[None]:
     """Python's, numpy's and torch's global generators at a seed; their states come back after.
 
     What draws from them gives the same under one seed, so that noise can be told from state.

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from robench.models.global_rng import seeded_global_rng
 from robench.models.graph import search_graph
 from robench.models.layout import padded_chunks, with_channels_last
 from robench.models.passes import out_of_memory
-from robench.models.world import seeded
 
 FOLDED_TOLERANCE = 1e-4
 """Largest logit difference of the float32 copy, relative to max(1, max|logit|)."""
@@ -174,9 +174,9 @@ class Probe:
     def takes_channels_last(self, network: nn.Module) -> bool:
         """Whether the network computes the same on images in that memory format."""
         try:
-            with seeded():
+            with seeded_global_rng():
                 plain = self.outputs(network)
-            with seeded():
+            with seeded_global_rng():
                 found = self.outputs(network, channels_last=True)
         except Exception as error:  # foreign code may raise anything
             if out_of_memory(error):

@@ -4,8 +4,6 @@ Everything that is measured runs within `own_world`; a network that a caller gav
 `given_back` as well.
 """
 
-import random
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -14,9 +12,6 @@ from torch import nn
 
 from robench.models.global_rng import kept_global_rng
 from robench.models.passes import exact_float32
-
-SEED = 0
-"""Of the global generators where a pass of a foreign network may draw from them."""
 
 
 @contextmanager
@@ -72,14 +67,3 @@ def given_back(things: Iterable[object]) -> Iterator[None]:
             module.training = training  # not train(): a network's own may do more than that
         for parameter, gradient in gradients:
             parameter.grad = gradient
-
-
-@contextmanager
-def seeded() -> Iterator[None]:
-    """Every global generator begins at `SEED`; the states before are given back."""
-    with kept_global_rng():
-        torch.manual_seed(SEED)
-        random.seed(SEED)
-        if numpy := sys.modules.get("numpy"):
-            numpy.random.seed(SEED)
-        yield
