@@ -39,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     class_order: str | None = None
     """Digest of the ordered class names: `robench.data.class_names.class_order`."""
     eps: str | float | None = None
-    """Radius it was trained for, as 8/255 or in pixel units."""
+    """Radius it was trained for, as 8/255 or in pixel units; of linf where no norm is said."""
     norm: Norm | None = None
 
     def __post_init__(self) -> None:
@@ -57,10 +57,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return parse_number(self.eps) if isinstance(self.eps, str) else self.eps
 
     def over(self, other: "Settings") -> "Settings":
-        """These, and the other's where these say nothing."""
+        """These, and the other's where these say nothing.
+
+        A radius goes with its norm, linf where none is said: neither is joined with another's.
+        """
         names = Settings.__struct_fields__
         own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return Settings(**{**{name: getattr(other, name) for name in names}, **own})
+        joined = {**{name: getattr(other, name) for name in names}, **own}
+        if self.eps is not None:
+            joined["norm"] = self.norm or "linf"
+        elif self.norm is not None and self.norm != (other.norm or "linf"):
+            joined["eps"] = None
+        return Settings(**joined)
 
 
 class Entry(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

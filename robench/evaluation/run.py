@@ -335,7 +335,7 @@ def loaded(defense: str | nn.Module, options: Options) -> tuple[Defense, EvalSet
 def threat_for(defense: Defense, options: Options) -> ThreatModel:
     """The norm asked for, at the radius asked for, else the defense's own, else the usual one."""
     eps = options.eps
-    if eps is None and defense.norm in (None, options.norm):
+    if eps is None and (defense.norm or "linf") == options.norm:  # a bare radius is one of linf
         eps = defense.eps
     # An unknown norm has no default; ThreatModel says so.
     return ThreatModel(options.norm, DEFAULT_EPS.get(options.norm, 0.0) if eps is None else eps)

@@ -160,3 +160,22 @@ def test_other_packages_give_entries_or_networks(packages, checkpoint):
     assert (load_defense("module").name, load_defense("module").num_classes) == ("module", 4)
     with pytest.raises(InputError, match="'loop' refers to itself"):
         load_defense("loop")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "entry", "eps", "norm"),
+    [
+        ({"eps": "8/255"}, "", 8 / 255, None),
+        ({"eps": "0.5", "norm": "l2"}, "", 0.5, "l2"),
+        ({"eps": "0.5", "norm": "l2"}, "eps = '8/255'", 8 / 255, "linf"),
+        ({"eps": "8/255"}, "norm = 'l2'", None, "l2"),
+        ({"eps": "8/255"}, "norm = 'linf'", 8 / 255, "linf"),
+        ({"eps": "8/255", "norm": "linf"}, "norm = 'l2'\neps = 1", 1, "l2"),
+        ({"norm": "l2"}, "eps = '4/255'", 4 / 255, "linf"),
+    ],
+)
+def test_a_radius_is_never_joined_with_anothers_norm(here, checkpoint, metadata, entry, eps, norm):
+    path, _ = checkpoint(**metadata)
+    (here / "robench.toml").write_text(f"[defenses.mine]\nref = '{path.name}'\n{entry}\n")
+    defense = load_defense("mine")
+    assert (defense.eps, defense.norm) == (eps, norm)

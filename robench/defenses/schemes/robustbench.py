@@ -71,11 +71,13 @@ def load(text: str, settings: Settings, input_shape: Shape) -> Defense:
     folder, digests = find_files(entry.ref, parts)
     with foreign(entry.ref), inside_robustbench():
         network = _network(entry, zoo, folder)
+    norm = _NORMS[entry.threat]
+    own_eps = settings.radius is not None and (settings.norm or "linf") == norm
     known = Settings(
         dataset=entry.dataset,
-        norm=_NORMS[entry.threat],
+        norm=norm,
         classes=_CLASSES[entry.dataset],
-        eps=settings.radius if settings.radius is not None else _EPS[entry.board],
+        eps=settings.radius if own_eps else _EPS[entry.board],
     )
     settings = known.over(settings)
     defense = from_module(network.requires_grad_(False), settings, input_shape, entry.ref)
