@@ -4,11 +4,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robench.core.errors import InputError
+
+_Kind = TypeVar("_Kind", np.uint8, np.int64)
 
 _SHOWN = 3  # how many offending ids an error names
 
@@ -16,6 +19,8 @@ _SHOWN = 3  # how many offending ids an error names
 @dataclass(frozen=True, eq=False)
 class EvalSet:
     """Images with their labels, checked on construction. The arrays are not to be written to.
+
+    Arrays that torch cannot share (turned round by [::-1], or read-only) are copied, once.
 
     name: the data set's name, the same for its parts and subsets.
     images: (N, C, H, W) uint8. labels: (N,) int64, 0 .. num_classes - 1.
@@ -35,6 +40,8 @@ class EvalSet:
 
     def __post_init__(self) -> None:
         self._check_arrays()
+        for what in ("images", "labels", "ids"):
+            object.__setattr__(self, what, _shareable(getattr(self, what)))
         self._check_values()
 
     def __len__(self) -> int:
@@ -88,7 +95,11 @@ class EvalSet:
         return replace(self, images=self.images[rows], labels=self.labels[rows], ids=self.ids[rows])
 
     def _check_arrays(self) -> None:
-        images, count = self.images, len(self.images)
+        for what in ("images", "labels", "ids"):
+            if not isinstance(given := getattr(self, what), np.ndarray):
+                kind = type(given).__name__
+                raise InputError(f"{self.name}: {what} must be a numpy array, not {kind}")
+        images, count = self.images, len(self.images) if self.images.ndim else 0
         if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
             raise InputError(
                 f"{self.name}: images must be a non-empty uint8 array (N, C, H, W), "
@@ -111,6 +122,13 @@ class EvalSet:
             raise InputError(f"{self.name}: ids must not be negative")
         if twice := _repeated(self.ids):
             raise InputError(f"{self.name}: ids must be unique, but {_named(twice)} is there twice")
+
+
+def _shareable(values: NDArray[_Kind]) -> NDArray[_Kind]:
+    """The array itself where torch can read it in place, else a plain copy."""
+    turned = any(stride < 0 for stride in values.strides)
+    plain = type(values) is np.ndarray and values.flags.writeable and not turned
+    return values if plain else np.array(values, order="C", subok=False)
 
 
 def _repeated(ids: NDArray[np.int64]) -> list[int]:

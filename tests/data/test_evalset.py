@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +64,38 @@ def test_digest_does_not_change_with_names_or_memory_layout():
     assert renamed.digest == four().digest
 
 
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda values: values[::-1],
+        lambda values: values[::-1, ...][::-1],
+        lambda values: values[:, ::-1] if values.ndim > 1 else values,
+        lambda values: np.frombuffer(values.tobytes(), values.dtype).reshape(values.shape),
+        lambda values: np.broadcast_to(values, values.shape),
+    ],
+    ids=["turned", "turned twice", "bgr", "from bytes", "broadcast"],
+)
+@pytest.mark.parametrize("what", ["images", "labels", "ids"])
+def test_arrays_that_torch_cannot_share_are_copied(recwarn, what, turn):
+    given = turn(getattr(four(), what))
+    evalset = four(**{what: given})
+    kept = getattr(evalset, what)
+    assert np.array_equal(kept, given) and torch.from_numpy(kept).shape == given.shape
+    assert not recwarn.list
+    for part in (evalset.first(2), evalset.select([30, 10])):
+        torch.from_numpy(getattr(part, what))
+
+
+def test_a_file_mapped_into_memory_is_copied_and_a_plain_array_is_not(tmp_path):
+    images = four().images
+    np.save(tmp_path / "images.npy", images)
+    mapped = four(images=np.load(tmp_path / "images.npy", mmap_mode="r")).images
+    assert type(mapped) is np.ndarray and mapped.flags.writeable
+    assert four(images=images).images is images
+    strided = np.repeat(images, 2, axis=3)[..., ::2]
+    assert four(images=strided).images is strided
+
+
 def test_digest_tells_orders_apart():
     assert four().select([20, 10]).digest != four().select([10, 20]).digest
 
@@ -79,6 +112,10 @@ def test_digest_tells_orders_apart():
         ({"labels": np.array([0, 1, 1, -1])}, "label -1 is outside"),
         ({"ids": np.array([[10, 20, 30, 40]])}, "ids must be int64 (4,)"),
         ({"ids": np.array([10.0, 20.0, 30.0, 40.0])}, "ids must be int64"),
+        ({"images": np.zeros((4, 3, 1, 2), np.uint8).tolist()}, "images must be a numpy array"),
+        ({"labels": np.array([0, 1, 1, 2], ">i8")}, "labels must be int64 (4,), not >i8"),
+        ({"images": np.uint8(3) * np.ones((), np.uint8)[()]}, "images must be a numpy array"),
+        ({"images": np.array(3, np.uint8)}, "non-empty uint8 array (N, C, H, W), not uint8 ()"),
         ({"ids": np.array([10, 20, 30, 20])}, "20 is there twice"),
         ({"ids": np.array([10, 20, 30, -1])}, "negative"),
     ],
