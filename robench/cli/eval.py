@@ -19,7 +19,7 @@ from robench.cli.options import (
 )
 from robench.core.errors import InputError, RequirementNotMet, RunError
 from robench.core.flags import check_names
-from robench.core.names import split_list
+from robench.core.references import split_references
 from robench.core.requirement import Requirement
 from robench.core.threat import parse_number
 
@@ -32,8 +32,8 @@ def evaluate_command(
     defense: Annotated[
         str,
         typer.Option(
-            help="Registry name, checkpoint file, python:module:function, robustbench:id, "
-            "torchvision:name; several split at commas."
+            help="Registry name, checkpoint file (FILE#ema: its weights of that name), "
+            "python:module:function, robustbench:id, torchvision:name; several split at commas."
         ),
     ],
     attacks: Annotated[
@@ -126,7 +126,7 @@ def evaluate_command(
         "pi_adv": pi_adv,
         "surrogate": surrogate,
     }
-    result = _evaluate(split_list(defense), attacks, settings, dry_run, json)
+    result = _evaluate(split_references(defense), attacks, settings, dry_run, json)
     if not dry_run:
         _print(result, json)
         _exit_code(result, requirements, require_confident, despite)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from robench.core.errors import InputError, RunError
 
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".pth.tar", ".safetensors", ".ckpt", ".bin")
 """What checkpoint files are called."""
 
 _CHUNK = 1 << 20

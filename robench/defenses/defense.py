@@ -46,7 +46,7 @@ class Defense:
     label: str | None = None
     """What every result must say of how it was trained, such as "small-scale, 5-step"."""
     source: dict[str, str] | None = None
-    """{"path", "sha256"} of the checkpoint file."""
+    """{"path", "sha256"} of the checkpoint file; "weights": the set that was asked for."""
     key_rules: tuple[str, ...] = ()
     """Rules that were applied to names in the checkpoint, in order."""
     notes: tuple[str, ...] = ()

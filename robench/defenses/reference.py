@@ -8,8 +8,8 @@ import msgspec
 from torch import nn
 
 from robench.core.errors import InputError
-from robench.core.files import CHECKPOINT_SUFFIXES
 from robench.core.names import did_you_mean
+from robench.core.references import exists, names_checkpoint, split_weights
 from robench.core.threat import Norm
 from robench.defenses import DEFENSES
 from robench.defenses.defense import Defense, foreign
@@ -32,11 +32,11 @@ def load_defense(
 ) -> Defense:
     """The defense that `ref` names, in evaluation mode, float32, on the device where it was made.
 
-    ref: a name (of `robench.toml` in the current folder, then of the table), a checkpoint file,
-    `scheme:text`, a training method with or without `[dataset=...,student=...,width=...]`, or a
-    network, which is used as it is. The options go before what `robench.toml`, the checkpoint's
-    metadata and its shapes say; of a method's checkpoints, and of RobustBench's networks of one id,
-    they say which one is meant.
+    ref: a name (of `robench.toml` in the current folder, then of the table), a checkpoint file with
+    or without `#` and one of its sets of weights, `scheme:text`, a training method with or without
+    `[dataset=...,student=...,width=...]`, or a network, which is used as it is. The options go
+    before what `robench.toml`, the checkpoint's metadata and its shapes say; of a method's
+    checkpoints, and of RobustBench's networks of one id, they say which one is meant.
     input_shape: of one image; foreign networks are tried on it where the number of classes is not
     given.
 
@@ -152,18 +152,13 @@ def _load(scheme: str, text: str, settings: Settings, input_shape: Shape) -> Def
 
 def _is_file(ref: str) -> bool:
     """An existing path that is no folder, or a name that can only be meant as a file."""
-    try:
-        path = Path(ref).expanduser()
-        return ref.endswith(CHECKPOINT_SUFFIXES) or (path.exists() and not path.is_dir())
-    except (OSError, ValueError, RuntimeError):  # too long, a null byte, an unknown home
-        return False
+    path, _ = split_weights(ref)
+    return names_checkpoint(ref) or (exists(path) and not _is_folder(ref))
 
 
 def _is_folder(ref: str) -> bool:
-    try:
-        return bool(ref) and Path(ref).expanduser().is_dir()
-    except (OSError, ValueError, RuntimeError):
-        return False
+    path, _ = split_weights(ref)
+    return exists(path) and Path(path).expanduser().is_dir()
 
 
 def _unknown(ref: str, names: list[str]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from robench.attacks.resolve import NamedAttack
 from robench.attacks.transfer import Candidates, Crafted, OnEveryImage, Transfer
 from robench.core.folders import crafted_folder
-from robench.core.names import split_list
+from robench.core.references import portable, split_references
 from robench.data.evalset import EvalSet
 from robench.defenses.bundled import SURROGATES
 from robench.defenses.defense import foreign
@@ -32,11 +32,12 @@ class Surrogates:
         self.images, self.ref, self.dataset = images, ref, dataset
         self.device, self.precision = device, precision
         self._targets: dict[str, Target] = {}
+        self._settled: dict[tuple[str, str], Target] = {}
 
     def named(self, wanted: str | None) -> list[str]:
         """The references asked for ("A,B"), else the data set's own one, else none."""
         if wanted:
-            return split_list(wanted)
+            return split_references(wanted)
         own = SURROGATES.get(self.dataset)
         return [] if own is None else [own]
 
@@ -61,13 +62,20 @@ class Surrogates:
         target = self.target(ref)
         precision = target.search.precision
         fingerprint = target.defense.fingerprint
-        return NamedAttack(attack.name, attack.attack.crafted_on(ref, fingerprint, precision))
+        shown = portable(ref)
+        # By fingerprint as well: files of one name in two folders are shown alike.
+        self._settled[shown, fingerprint] = target
+        return NamedAttack(attack.name, attack.attack.crafted_on(shown, fingerprint, precision))
+
+    def _of(self, transfer: Transfer) -> Target:
+        """The surrogate of a settled transfer attack."""
+        return self._settled[transfer.surrogate, transfer.surrogate_fingerprint]
 
     def why_not(self, attack: NamedAttack, target: Target) -> str | None:
         """Why the attack says nothing of that defense, or None."""
         assert isinstance(attack.attack, Transfer)
         ref = attack.attack.surrogate
-        surrogate = self.target(ref)
+        surrogate = self._of(attack.attack)
         if surrogate.no_gradient is not None:
             return f"the surrogate {ref} has no gradient: {surrogate.no_gradient}"
         # The fingerprint also tells how a network was referred to; equal logits are one function.
@@ -82,7 +90,7 @@ class Surrogates:
         """
         transfer = job.attack.attack
         assert isinstance(transfer, Transfer)
-        target = self.target(transfer.surrogate)
+        target = self._of(transfer)
         name = job.attack.name.removeprefix("transfer_")
         search = NamedAttack(name, OnEveryImage(transfer.search()))
         crafting = dataclasses.replace(job, attack=search)

@@ -31,7 +31,9 @@ Tensors = dict[str, Tensor]
 def unwrap(content: object) -> tuple[object, list[str]]:
     """The innermost state dict of a checkpoint, and the rules that found it."""
     rules: list[str] = []
-    while isinstance(content, Mapping):
+    seen: set[int] = set()  # a crafted file may contain itself
+    while isinstance(content, Mapping) and id(content) not in seen:
+        seen.add(id(content))
         key = next((k for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
         if key is None:
             break
@@ -43,6 +45,12 @@ def unwrap(content: object) -> tuple[object, list[str]]:
 def _drop_unused(tensors: Tensors) -> Tensors:
     """TRADES' WideResNet stores a block that its forward never calls."""
     return {k: v for k, v in tensors.items() if not k.startswith("sub_block1.")}
+
+
+def _drop_counters(tensors: Tensors) -> Tensors:
+    """Averaged networks store beside their layers how many states they averaged."""
+    layers = any("." in name and tensor.dim() > 1 for name, tensor in tensors.items())
+    return {k: v for k, v in tensors.items() if not (layers and "." not in k and v.numel() == 1)}
 
 
 def _strip(prefix: str) -> Callable[[Tensors], Tensors]:
@@ -57,6 +65,7 @@ def _strip(prefix: str) -> Callable[[Tensors], Tensors]:
 RULES: tuple[tuple[str, Callable[[Tensors], Tensors]], ...] = (
     *((f"strip {prefix}", _strip(prefix)) for prefix in PREFIXES),
     ("drop sub_block1", _drop_unused),
+    ("drop counters", _drop_counters),
 )
 """name, rule: each gives the tensors under new names, or unchanged where it does not apply."""
 

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from robench.core.errors import InputError
 from robench.core.files import atomic_write
-from robench.models.keys import WRAPPERS, unwrap
+from robench.models.containers import shown, take
+from robench.models.keys import unwrap
 
 # What torch's restricted unpickler and zip reader raise on damaged or hostile bytes (found by
 # fuzzing); RuntimeError comes from C++, LookupError and the rest from the opcodes' operands.
@@ -54,34 +55,54 @@ class Checkpoint:
     """A file as read once: hash and weights are of the same bytes.
 
     tensors: by the names in the file, floating ones float32. metadata: empty but for safetensors.
-    sha256: of the file. rules: what was unwrapped to find the state dict.
+    sha256: of the file. rules: what was unwrapped to find the state dict. taken, others: names of
+    the set of weights that was read and of those beside it, as one types them after `#`.
     """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     sha256: str
     rules: tuple[str, ...]
+    taken: str = ""
+    others: tuple[str, ...] = ()
+
+    def said(self, file: str) -> tuple[str, ...]:
+        """A note on which weights these are, where the file holds several. file: as it is typed."""
+        if not self.others:
+            return ()
+        taken = f"weights of {self.taken}" if self.taken else "the weights without a prefix"
+        return (
+            f"{taken}; the file also holds {shown(self.others)}: "
+            f"score it as {file}#{self.others[0]}",
+        )
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict and metadata of a checkpoint file. Raises: InputError as `read_checkpoint`."""
-    checkpoint = read_checkpoint(path)
-    return checkpoint.tensors, checkpoint.metadata
+    """All tensors and the metadata of a file of ours. Raises: InputError as `read_checkpoint`."""
+    content = _read(path)
+    if _is_safetensors(content) or path.suffix == ".safetensors":
+        tensors, metadata = _parse_safetensors(content, path)
+        return _plain(tensors, path), metadata
+    return _plain(unwrap(_parse_torch(content, path))[0], path), {}
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, what: str | None = None) -> Checkpoint:
     """A checkpoint file, float32 on the CPU, contained state dict unwrapped.
 
+    what: which of several sets of weights, as `containers.take`; None: the network's own.
     Raises: InputError for a file that is missing, empty, damaged, no checkpoint, or in need of
-    pickled objects (with the command that converts it where the file is trusted).
+    pickled objects (with the command that converts it where the file is trusted), and as `take`.
     """
     content = _read(path)
     digest = hashlib.sha256(content).hexdigest()
+    stored: object
     if _is_safetensors(content) or path.suffix == ".safetensors":
-        tensors, metadata = _parse_safetensors(content, path)
-        return Checkpoint(_plain(tensors, path), metadata, digest, ())
-    stored, rules = unwrap(_parse_torch(content, path))
-    return Checkpoint(_plain(stored, path), {}, digest, tuple(rules))
+        stored, metadata = _parse_safetensors(content, path)
+    else:
+        stored, metadata = _parse_torch(content, path), {}
+    taken = take(stored, what, str(path))
+    tensors = _plain(taken.tensors, path)
+    return Checkpoint(tensors, metadata, digest, taken.rules, taken.name, taken.others)
 
 
 def check_opens(path: Path) -> str:
@@ -202,15 +223,17 @@ def _reason(error: BaseException) -> str:
 
 def conversion_command(path: Path) -> str:
     """The shell line that keeps the tensors of a pickled checkpoint; it executes the file."""
-    source, target, wrappers = (
-        json.dumps(value, ensure_ascii=False)
-        for value in (str(path), str(path.with_name(f"{path.stem}-weights.pt")), WRAPPERS)
+    source, target = (
+        json.dumps(str(value), ensure_ascii=False)
+        for value in (path, path.with_name(f"{path.stem}-weights.pt"))
     )
+    # Every set of weights is kept, under its own keys: which one is scored is decided on reading.
     code = (
         f'import torch; c = torch.load({source}, map_location="cpu", weights_only=False); '
-        f"c = next((c[k] for k in {wrappers} if isinstance(c, dict) and k in c), c); "
-        "c = c if isinstance(c, dict) else c.state_dict(); "
-        f"torch.save({{k: v for k, v in c.items() if torch.is_tensor(v)}}, {target})"
+        'state = lambda c: c.state_dict() if hasattr(c, "parameters") else c; '
+        "kept = lambda c: c if torch.is_tensor(c) else "
+        "{str(k): kept(state(v)) for k, v in c.items()} if isinstance(c, dict) else None; "
+        f"torch.save(kept(state(c)), {target})"
     )
     return f"python -c {shlex.quote(code)}"
 

@@ -1,9 +1,13 @@
-"""A checkpoint file: architecture from settings, else from its metadata, else from its shapes."""
+"""A checkpoint file: architecture from settings, else from its metadata, else from its shapes.
+
+`PATH#WHAT` is one of several sets of weights in it: a container's key, or a prefix of names.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from robench.core.errors import InputError
+from robench.core.references import portable, split_weights
 from robench.defenses.defense import Defense, count_parameters, ready
 from robench.defenses.fingerprint import fingerprint, own_code
 from robench.defenses.settings import Settings, Shape, from_metadata
@@ -24,8 +28,9 @@ def load(text: str, settings: Settings, input_shape: Shape) -> Defense:
     input_shape is not needed: our networks take any size.
     Raises: InputError for what cannot be read, told apart or loaded, naming the file.
     """
-    path = Path(text).expanduser()
-    checkpoint = read_checkpoint(path)
+    file, what = split_weights(text)
+    path = Path(file).expanduser()
+    checkpoint = read_checkpoint(path, what)
     settings = settings.over(from_metadata(checkpoint.metadata, path))
     try:
         cleaned = clean(checkpoint.tensors)
@@ -39,7 +44,7 @@ def load(text: str, settings: Settings, input_shape: Shape) -> Defense:
     normalization, notes = _normalization(cleaned, settings, size.architecture)
     code = own_code(size.architecture, size.width, size.num_classes)
     return Defense(
-        name=_name(path),
+        name=_name(path, what),
         scheme="file",
         ref=text,
         model=ready(normalized(network, normalization), str(path)),
@@ -53,10 +58,10 @@ def load(text: str, settings: Settings, input_shape: Shape) -> Defense:
         class_order=settings.class_order,
         eps=settings.radius,
         norm=settings.norm,
-        source={"path": str(path), "sha256": checkpoint.sha256},
+        source=source_of(path, what, checkpoint.sha256),
         key_rules=(*checkpoint.rules, *cleaned.rules, *rules),
         label=checkpoint.metadata.get("label") or None,
-        notes=(*notes, *_said(checkpoint.metadata)),
+        notes=(*notes, *_said(checkpoint.metadata), *checkpoint.said(portable(file))),
     )
 
 
@@ -95,6 +100,12 @@ def _said(metadata: Mapping[str, str]) -> tuple[str, ...]:
     return ("best epoch chosen on test images",) if by_test else ()
 
 
-def _name(path: Path) -> str:
+def source_of(path: Path, what: str | None, sha256: str) -> dict[str, str]:
+    """What a defense says of its file, and of the set of weights where one was asked for."""
+    return {"path": str(path), "sha256": sha256, **({} if what is None else {"weights": what})}
+
+
+def _name(path: Path, what: str | None) -> str:
     stem, folder = path.stem, path.absolute().parent.name
-    return f"{folder}-{stem}" if stem.lower() in _EVERY_RUN and folder else stem
+    name = f"{folder}-{stem}" if stem.lower() in _EVERY_RUN and folder else stem
+    return name if what is None else f"{name}-{what.strip('. ')}"

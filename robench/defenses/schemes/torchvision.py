@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from robench.core.errors import InputError
 from robench.core.names import did_you_mean, parse_call
+from robench.core.references import portable, split_weights
 from robench.defenses.defense import Defense, foreign
+from robench.defenses.schemes.file import source_of
 from robench.defenses.schemes.module import from_module
 from robench.defenses.settings import Settings, Shape
 from robench.models.build import layout
@@ -36,8 +38,9 @@ def load(text: str, settings: Settings, input_shape: Shape) -> Defense:
             f"{what} has no weights, and none are downloaded: "
             f"give a file, torchvision:{name}[weights=PATH]"
         )
-    path = Path(arguments["weights"]).expanduser()
-    checkpoint = read_checkpoint(path)
+    file, which = split_weights(arguments["weights"])
+    path = Path(file).expanduser()
+    checkpoint = read_checkpoint(path, which)
     cleaned = clean(checkpoint.tensors)
     with foreign(what):
         classes = settings.classes or _classes(build, cleaned.tensors)
@@ -48,12 +51,13 @@ def load(text: str, settings: Settings, input_shape: Shape) -> Defense:
     defense = from_module(network, settings.over(default), input_shape, what)
     return replace(
         defense,
-        name=f"torchvision-{name}",
+        name=f"torchvision-{name}" + ("" if which is None else f"-{which}"),
         scheme="torchvision",
         ref=what,
         architecture=f"torchvision:{name}",
-        source={"path": str(path), "sha256": checkpoint.sha256},
+        source=source_of(path, which, checkpoint.sha256),
         key_rules=(*checkpoint.rules, *cleaned.rules, *rules),
+        notes=(*defense.notes, *checkpoint.said(portable(file))),
     )
 
 
