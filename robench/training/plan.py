@@ -11,6 +11,7 @@ import msgspec
 
 from robench.core.errors import InputError
 from robench.core.names import did_you_mean, method_name
+from robench.core.references import portable
 from robench.models import ARCHITECTURES
 from robench.models.normalize import parse_normalization
 from robench.training import METHODS, layers
@@ -124,6 +125,15 @@ def _require_teachers(words: Vocabulary, dataset: str, given: Mapping[str, objec
                 f"{words.name} on {dataset} needs a {role} teacher: "
                 f"give one as --teacher {role}=REF"
             )
+
+
+def portable_recipe(recipe: Recipe) -> Recipe:
+    """The recipe as others may read it: no teacher by an absolute path of this machine."""
+    teachers = {
+        role: msgspec.structs.replace(teacher, ref=portable(teacher.ref))
+        for role, teacher in recipe.teachers.items()
+    }
+    return msgspec.structs.replace(recipe, teachers=teachers)
 
 
 def recipe_toml(recipe: Recipe) -> str:

@@ -38,7 +38,7 @@ from robench.training.history import EpochMeans, History, Value
 from robench.training.images import TrainingImages, split
 from robench.training.interrupt import Interruption
 from robench.training.method import restore_state, state_of
-from robench.training.plan import build_method, recipe_toml
+from robench.training.plan import build_method, portable_recipe, recipe_toml
 from robench.training.ranks import Ranks
 from robench.training.recipe import Recipe
 from robench.training.selection import Score, due, score
@@ -318,7 +318,7 @@ class Sitting:
             "selection_clean": repr(best.clean),
             "selection_robust": repr(best.robust),
             "teachers": json.dumps(teachers, sort_keys=True),
-            "recipe": recipe_toml(recipe),
+            "recipe": recipe_toml(portable_recipe(recipe)),
             "device_kind": device_kind(self.device, self.precision),
             "hardware": json.dumps(hardware(), sort_keys=True),
         }

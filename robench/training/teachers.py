@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robench.core.errors import InputError
+from robench.core.references import portable
 from robench.data.evalset import EvalSet
 from robench.defenses.defense import Defense, foreign
 from robench.defenses.reference import load_for
@@ -68,12 +69,14 @@ class ReadyTeacher:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a checkpoint says of its teacher."""
+        """What a checkpoint says of its teacher; where its file lies is the machine's affair."""
+        source = dict(self.defense.source or {})
+        source.pop("path", None)
         return {
-            "ref": self.defense.ref,
+            "ref": portable(self.defense.ref),
             "fingerprint": self.defense.fingerprint,
             "architecture": self.defense.architecture,
-            **(self.defense.source or {}),
+            **source,
         }
 
 

@@ -82,7 +82,10 @@ def test_a_run_leaves_a_checkpoint_that_is_found_by_its_method(
     with safe_open(trained.checkpoint, "pt") as file:
         said = file.metadata()
     assert said["method"] == "bmtard" and said["label"] == "small-scale, 2-step"
-    assert set(json.loads(said["teachers"])) == {"clean", "robust"}
+    told = json.loads(said["teachers"])
+    assert told["clean"]["ref"] == "clean.safetensors" and 'ref = "robust' in said["recipe"]
+    assert all(set(t) == {"ref", "fingerprint", "architecture", "sha256"} for t in told.values())
+    assert str(tmp_path) not in "".join(said.values())  # people share checkpoints
     assert len(said["selection_ids"].split(",")) == 20
     assert 'method = "bmtard"' in said["recipe"]
 
