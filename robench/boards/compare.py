@@ -36,6 +36,7 @@ from robench.boards.rank import Board, Cell, Line, build_boards
 from robench.core.errors import InputError
 from robench.core.names import did_you_mean
 from robench.core.record import Flag
+from robench.core.references import portable_record
 from robench.core.row import WORST_CASE
 from robench.core.statistics import wilson
 from robench.core.threat import format_eps
@@ -175,7 +176,7 @@ def _placement(
         flags=cell.row.flags,
         rows=tuple(rows),
         apart=apart,
-        record=cell.row.record,
+        record=None if cell.row.record is None else portable_record(cell.row.record),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from robench.boards.rank import Board, Cell, Line
+from robench.core.references import portable_record
 from robench.core.row import Row
 
 _INTERVALS = ("robust_interval_95", "w_robust_interval_95")
@@ -40,6 +41,8 @@ def _fields(cell: Cell) -> Iterator[Any]:
         value = getattr(cell.row, name)
         if name in _INTERVALS:
             yield from value or ("", "")
+        elif name == "record" and value is not None:
+            yield portable_record(value)
         elif name in ("parameters", "flags", "components"):
             yield msgspec.json.encode(value, order="deterministic").decode()
         else:

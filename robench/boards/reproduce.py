@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from robench.boards.columns import call
 from robench.boards.rank import Board, Cell
-from robench.core.files import CHECKPOINT_SUFFIXES
 from robench.core.record import DefenseInfo, ImagesInfo, Record
+from robench.core.references import names_checkpoint, portable
 from robench.core.threat import ThreatModel, format_eps
 
 Setting = tuple[tuple[str, ...], ImagesInfo, ThreatModel, str, str, int]
@@ -51,7 +51,7 @@ def _setting(record: Record) -> Setting:
 def _loading(defense: DefenseInfo) -> tuple[str, ...]:
     """The options by which a bare checkpoint file is read; a name or a scheme knows them."""
     has_scheme = re.match(r"[a-z_]{2,}:", defense.ref)
-    if has_scheme or not defense.ref.endswith(CHECKPOINT_SUFFIXES):
+    if has_scheme or not names_checkpoint(defense.ref):
         return ()
     width = () if defense.width is None else ("--width", str(defense.width))
     return "--arch", defense.architecture, *width, "--normalize", defense.normalization
@@ -60,9 +60,9 @@ def _loading(defense: DefenseInfo) -> tuple[str, ...]:
 def _command(refs: Sequence[str], attacks: Sequence[str], setting: Setting) -> str:
     loading, images, threat, stop, precision, seed = setting
     first_n = images.ids in ("0", f"0-{images.n - 1}")
-    words = ["robench", "eval", "--defense", ",".join(refs), *loading]
-    words += ["--attacks", ",".join(attacks), "--dataset", images.ref]
-    words += ["--class-order", images.class_order] if images.class_order else []
+    words = ["robench", "eval", "--defense", ",".join(map(portable, refs)), *loading]
+    words += ["--attacks", ",".join(attacks), "--dataset", portable(images.ref)]
+    words += ["--class-order", portable(images.class_order)] if images.class_order else []
     words += ["--n", str(images.n)] if first_n else ["--images", images.ids]
     words += ["--norm", threat.norm, "--eps", format_eps(threat.eps)]
     words += ["--stop", stop, "--precision", precision, "--seed", str(seed)]

@@ -11,12 +11,19 @@ from robench.core.errors import RequirementNotMet
 
 def verify(
     path: Annotated[Path, typer.Argument(help="A record written with --save-adversarial.")],
+    defense: Annotated[
+        str | None, typer.Option(help="Where the defense lies now.  [default: as recorded]")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Where the images lie now.  [default: as recorded]")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Judge the stored adversarial examples of a record again, on the defense that it names.
 
-    Exit code 1 when a verdict differs.
+    Exit code 1 when a verdict differs. Records hold no absolute paths: a checkpoint or an image
+    folder outside the current folder is named with --defense or --dataset.
 
     Example:
 
@@ -28,7 +35,7 @@ def verify(
 
     from robench.evaluation.reverify import reverify
 
-    found = reverify(path, device)
+    found = reverify(path, device, defense, dataset)
     if json:
         content = {"checked": found.checked, "broken": found.broken, "differ": found.differ}
         sys.stdout.write(msgspec.json.encode(content).decode() + "\n")

@@ -35,13 +35,15 @@ class JudgedImages:
     class_names: tuple[str, ...]
 
 
-def images_of(record: Record, path: Path) -> EvalSet:
+def images_of(record: Record, path: Path, ref: str | None = None) -> EvalSet:
     """The images that the record at `path` was measured on.
 
+    ref: the data set as it is called, or lies, here; None: as the record says.
     Raises: InputError when the data set is not here, or is another one.
     """
     asked = record.images
-    images = load_evalset(asked.ref, class_order=asked.class_order).select(parse_ids(asked.ids))
+    there = load_evalset(asked.ref if ref is None else ref, class_order=asked.class_order)
+    images = there.select(parse_ids(asked.ids))
     if images.digest != record.images.digest:
         raise InputError(f"{record.images.dataset} is not the image set of {path}: digest differs")
     return images

@@ -12,6 +12,7 @@ from torch import Tensor
 from robench.core.errors import InputError, RobenchError, RunError
 from robench.core.protocols import Attack
 from robench.core.record import Behaviour, DefenseInfo, Flag, ImagesInfo, PassShape, format_ids
+from robench.core.references import portable
 from robench.core.threat import ThreatModel
 from robench.data.evalset import EvalSet
 from robench.defenses.check import normalization_warning
@@ -228,7 +229,7 @@ class Target:
         defense = self.defense
         return DefenseInfo(
             name=defense.name,
-            ref=defense.ref,
+            ref=portable(defense.ref),
             fingerprint=defense.fingerprint,
             architecture=defense.architecture,
             width=defense.width,
@@ -246,11 +247,11 @@ class Target:
         """What a record says of the image set."""
         return ImagesInfo(
             dataset=self.set.name,
-            ref=self.images_ref,
+            ref=portable(self.images_ref),
             n=len(self.set),
             digest=self.set.digest,
             ids=format_ids(self.set.ids.tolist()),
-            class_order=self.set.class_order,
+            class_order=None if self.set.class_order is None else portable(self.set.class_order),
         )
 
     def pass_shape(self, halvings: int = 0) -> PassShape:

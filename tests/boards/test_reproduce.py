@@ -54,7 +54,7 @@ def test_threat_and_images(found, record):
     listed = record(place="/data/my set")
     listed.images = msgspec.structs.replace(listed.images, ids="3,5-6,9")
     (command,) = of(found, listed)
-    assert "--dataset '/data/my set' --images 3,5-6,9" in command
+    assert "--dataset 'my set' --images 3,5-6,9" in command  # where it lies is nobody's affair
     assert "--n " not in command
 
 
@@ -76,3 +76,16 @@ def test_only_finished_records_are_repeated(found, record):
     (command,) = of(found, *records)
     assert "fgsm" not in command
     assert of(found, records[1]) == []
+
+
+def test_one_set_of_a_files_weights_is_quoted(found, record):
+    measured = [record(ref) for ref in ("a", "b")]
+    for one, ref in zip(measured, ("runs/a,b.pth.tar#ema", "/data/runs/x.pt#ema"), strict=True):
+        one.defense = msgspec.structs.replace(one.defense, ref=ref)
+    first, second = (
+        line.partition(" --attacks")[0]
+        for line in of(found, *measured[:1]) + of(found, *measured[1:])
+    )
+    size = "--arch resnet18 --width 32 --normalize none"
+    assert first == f"robench eval --defense 'runs/a,b.pth.tar#ema' {size}"
+    assert second == f"robench eval --defense 'x.pt#ema' {size}"  # no path of the machine

@@ -11,6 +11,7 @@ from robench.boards.columns import typed
 from robench.boards.page.rows import Labels, architecture, attack_label, clean_interval, line_id
 from robench.boards.rank import Board, Cell, Line, members
 from robench.boards.reproduce import commands
+from robench.core.references import portable
 from robench.core.row import WORST_CASE
 
 Fact = tuple[str, str]
@@ -79,7 +80,7 @@ def _detail(board: Board, line: Line, id_: str, labels: Labels) -> Detail:
 def _facts(line: Line) -> Iterator[Fact]:
     info = line.defense
     record = next(iter(line.cells.values())).records[0]
-    yield "Reference", info.ref
+    yield "Reference", portable(info.ref)
     yield "Network", f"{architecture(line)}, {info.parameters:,} parameters"
     yield "Trained for", f"{info.dataset or 'not stated'}, {info.num_classes} classes"
     yield "Normalization", info.normalization
