@@ -91,6 +91,12 @@ def test_json_is_nothing_but_json(records):
         assert "broken.json is not a record" in result.stderr
 
 
+def test_csv_says_no_path_of_the_machine(records):
+    result = run("--records", records, "--format", "csv")
+    assert "cifar10/mart/pgd_sat-0.json" in result.stdout
+    assert str(records) not in result.stdout
+
+
 def test_places_are_repeatable(records):
     result = run(
         "--records", records / "cifar10" / "mart", "--records", records / "cifar100", "--json"

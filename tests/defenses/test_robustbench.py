@@ -127,6 +127,17 @@ def test_data_set_and_norm_decide_a_short_form(zoo, dataset, norm, board):
     assert robustbench.find(text, cifar100, zoo).board == "cifar100/Linf"
 
 
+@pytest.mark.parametrize(
+    ("said", "eps"), [("eps = '4/255'", 0.5), ("eps = 0.25\nnorm = 'l2'", 0.25), ("", 0.5)]
+)
+def test_a_radius_of_linf_is_not_one_of_an_l2_network(here, offline, natural, said, eps):
+    save(here / "models", natural.model, Path("cifar10/L2", f"{ID}.pt"))
+    entry = f"[defenses.own]\nref = 'robustbench:cifar10/L2/{ID}'\n{said}\n"
+    (here / "robench.toml").write_text(entry)
+    defense = load_defense("own")
+    assert (defense.norm, defense.eps) == ("l2", eps)
+
+
 def test_a_short_form_is_written_out_for_the_record(here, offline, natural):
     save(here / "models", natural.model, Path("cifar10/L2", f"{ID}.pt"))
     defense = load_for("cifar10", f"robustbench:{ID}", "l2")

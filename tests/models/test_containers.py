@@ -82,6 +82,7 @@ def test_the_networks_own_weights_are_taken_and_the_others_are_named(content, na
         {**_below("ema_model", AVERAGED), **COUNTER},
         {"state_dict": {**_below("module", AVERAGED), **COUNTER}},
         {"optimizer": {"momentum": RAW}, "weights": AVERAGED},
+        {"sgd": {"param_groups": [], "state": {"fc": RAW}}, "weights": AVERAGED},
     ],
 )
 def test_averaged_weights_alone_are_found(content):
@@ -153,6 +154,7 @@ def test_an_unknown_set_is_one_line_with_those_that_are_there(content, what, mes
         {**_below("1", RAW), "0.mean": torch.ones(1, 3, 1, 1), "0.std": torch.ones(1, 3, 1, 1)},
         # Blocks of one shape, one of them unused, are layers and no sets.
         {"conv1.weight": torch.ones(2, 2), **_below("block1", RAW), **_below("sub_block1", RAW)},
+        {**_below("backbone", RAW), **_below("head.a", RAW), **_below("head.b", RAW)},
         {"layer1.weight": torch.ones(2, 2), "layer2.weight": torch.ones(2, 2)},
         {"net": RAW, "best": {"score": torch.ones(1)}, "loss": {"weight": torch.ones(2, 2)}},
     ],

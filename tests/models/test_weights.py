@@ -198,6 +198,15 @@ def test_object_checkpoints_are_refused_with_the_command_that_converts_them(
     assert {k: tuple(v.shape) for k, v in tensors.items()} == {"weight": (3, 2), "bias": (3,)}
 
 
+def test_the_converted_file_keeps_every_set_of_weights(tmp_path):
+    both = {"state_dict_ema": nn.Linear(2, 3), "model": {"teacher": nn.Linear(2, 3).state_dict()}}
+    path = _file(tmp_path, _saved({**both, "args": argparse.Namespace(lr=0.1)}))
+    _refusal(path)
+    exec(shlex.split(conversion_command(path))[2], {})
+    for what in ("state_dict_ema", "model.teacher"):
+        assert read_checkpoint(tmp_path / "model-weights.pt", what).tensors["bias"].shape == (3,)
+
+
 def test_the_command_can_be_pasted_into_a_shell(tmp_path):
     path = _file(tmp_path, _saved(nn.Linear(1, 1)), "a $(touch x) `touch y`'\".pt")
     command = conversion_command(path).replace("python", shlex.quote(sys.executable), 1)
