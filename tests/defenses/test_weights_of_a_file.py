@@ -1,5 +1,7 @@
 """`PATH#WHAT`: one of several sets of weights in a file, wherever references are understood."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -15,23 +17,32 @@ RAW = (
 )
 
 
-def _network(seed, classes=10):
+@cache
+def _network(seed):
     torch.manual_seed(seed)
-    return build("resnet18", classes, 2).eval()
+    return build("resnet18", 10, 2).eval()
 
 
-def _alone(here, network):
-    write_weights(here / "alone.safetensors", network.state_dict(), {})
-    return load_defense("alone.safetensors").fingerprint
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The fingerprint of each network when it is alone in a file."""
+    path = tmp_path_factory.mktemp("alone") / "alone.safetensors"
+
+    def fingerprint(seed):
+        write_weights(path, _network(seed).state_dict(), {})
+        return load_defense(str(path)).fingerprint
+
+    return [fingerprint(seed) for seed in range(3)]
 
 
 @pytest.fixture
-def two(here):
+def two(here, alone):
     """A file with raw and averaged weights, and the fingerprint of each."""
     raw, averaged = _network(0), _network(1)
     content = {"arch": "x", "state_dict": raw.state_dict(), "state_dict_ema": averaged.state_dict()}
     torch.save(content, here / "timm.pth.tar")
-    return _alone(here, raw), _alone(here, averaged)
+    write_weights(here / "alone.safetensors", raw.state_dict(), {})
+    return alone[:2]
 
 
 def test_which_weights_were_taken_is_said(two):
@@ -73,13 +84,13 @@ def test_an_unknown_name_is_answered_with_those_of_the_file(two):
             load_defense(ref)
 
 
-def test_a_file_of_the_whole_name_goes_before_the_mark(here):
+def test_a_file_of_the_whole_name_goes_before_the_mark(here, alone):
     write_weights(here / "x.pt", _network(0).state_dict(), {})
     write_weights(here / "x.pt#ema", _network(1).state_dict(), {})
-    assert load_defense("x.pt#ema").fingerprint == _alone(here, _network(1))
+    assert load_defense("x.pt#ema").fingerprint == alone[1]
 
 
-def test_prefixes_of_a_safetensors_file_are_sets_as_well(here):
+def test_prefixes_of_a_safetensors_file_are_sets_as_well(here, alone):
     one, other = _network(0).state_dict(), _network(1).state_dict()
     content = {f"student.{k}": v for k, v in one.items()}
     content |= {f"teacher.{k}": v for k, v in other.items()}
@@ -87,25 +98,25 @@ def test_prefixes_of_a_safetensors_file_are_sets_as_well(here):
     assert load_defense("both.safetensors").notes[0].startswith("weights of student; ")
     for ref in ("both.safetensors#teacher", "both.safetensors#teacher."):
         assert load_defense(ref).name == "both-teacher"
-        assert load_defense(ref).fingerprint == _alone(here, _network(1))
+        assert load_defense(ref).fingerprint == alone[1]
 
 
-def test_an_ensemble_is_not_guessed(here):
+def test_an_ensemble_is_not_guessed(here, alone):
     content = {f"net{n}.{k}": v for n in (1, 2) for k, v in _network(n).state_dict().items()}
     torch.save(content, here / "two.pt")
     with pytest.raises(InputError, match=r"none is plainly the network: .* as two\.pt#net1$"):
         load_defense("two.pt")
-    assert load_defense("two.pt#net2").fingerprint == _alone(here, _network(2))
+    assert load_defense("two.pt#net2").fingerprint == alone[2]
 
 
-def test_an_averaged_model_loads_without_its_counter(here):
+def test_an_averaged_model_loads_without_its_counter(here, alone):
     network = _network(0)
     averaged = torch.optim.swa_utils.AveragedModel(network)
     averaged.update_parameters(network)
     torch.save({"epoch": 1, "state_dict": averaged.state_dict()}, here / "swa.pt")
     defense = load_defense("swa.pt")
     assert defense.key_rules == ("unwrap state_dict", "drop counters", "strip module.")
-    assert defense.fingerprint == _alone(here, network)
+    assert defense.fingerprint == alone[0]
 
 
 def test_export_writes_the_set_that_was_asked_for(two, here):
