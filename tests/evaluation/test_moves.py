@@ -125,6 +125,6 @@ def test_a_record_says_it_of_any_data_set(tmp_path) -> None:  # type: ignore[no-
 
 def test_what_was_understood_of_the_labels_is_a_flag() -> None:
     verdicts = answered([0, 1], [0, 1])
-    found = record_flags(verdicts, [], PGD(), ThreatModel(), 2, "ab", ("class order of x",))
+    found = record_flags(verdicts, [], PGD(), ThreatModel(), 2, (), "ab", ("class order of x",))
     (said,) = [flag for flag in found if flag.name == "class_order"]
     assert (said.level, said.message) == ("info", "class order of x")
