@@ -81,12 +81,14 @@ class _Tried:
         def run(network: nn.Module) -> FirstPass:
             return first_pass(normalized(network, normalization), shape, classes, what)
 
-        before, double = reached(module, factory), stand_in(module)
+        # Both of the copy: code may hold on to what the network holds, too, and is not copied.
+        double = stand_in(module)
+        before = reached(double, factory, also=module)
         try:
             self.first = run(double)
             if double is not module and _names(double) != _names(module):
                 run(module)  # it makes layers when it is called: they are part of it
-                before = reached(module, factory)
+                before = reached(stand_in(module), factory, also=module)
         except InputError as error:
             self.refused = weights_advice(module, what) or str(error)
             if classes is None:
@@ -97,10 +99,10 @@ class _Tried:
         moved |= moved_by_a_pass(before, after)
         code, further = foreign_code(module, factory), further_text(before, after, moved)
         self.code = Code(f"{code.text}\n{further}", code.unread) if further else code
-        unread = [f"source of {name} not to be had: it counts by name" for name in code.unread]
+        unread = [f"source of {name} not to be had" for name in code.unread]
         self.notes = (
-            *unread,
-            *(remark for remark in after.remarks if not _says_the_same(remark, code.unread)),
+            *(f"{one}: it counts by name" for one in unread if not _is_said(one, after.remarks)),
+            *after.remarks,
             *_said_of(moved),
             *(self.first.notes if self.first else ()),
         )
@@ -110,8 +112,8 @@ def _names(network: nn.Module) -> list[str]:
     return [name for name, _ in network.named_modules()]
 
 
-def _says_the_same(remark: str, unread: tuple[str, ...]) -> bool:
-    return any(remark.startswith(f"source of {name} not") for name in unread)
+def _is_said(beginning: str, remarks: tuple[str, ...]) -> bool:
+    return any(remark.startswith(beginning) for remark in remarks)
 
 
 def _said_of(moved: set[str]) -> list[str]:
