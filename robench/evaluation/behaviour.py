@@ -37,6 +37,8 @@ COSINE = 0.999
 """Least cosine of gradients of other hardware, or of a GPU."""
 NOT_REPEATED = ""
 """In the place of a hash: two runs of the probe differ, so nothing can be compared."""
+NO_GRADIENT = "no gradient"
+Sketches = list[list[float]]
 _DRAWS = ImageDraws(0, "behaviour")
 
 
@@ -58,33 +60,38 @@ def probe(model: nn.Module, images: Tensor, rows: int, differentiable: bool) -> 
         first = NOT_REPEATED
         remarks.append("logits do not repeat under a fixed seed")
     if not differentiable:
-        return Behaviour(first, None, (*remarks, "no gradient"))
+        return Behaviour(first, None, (*remarks, NO_GRADIENT))
     both = torch.cat([images, noisy])
     once, again = (_gradients(model, both, rows) for _ in range(2))
     if once is None or again is None:
-        return Behaviour(first, None, (*remarks, "no gradient"))
-    if _difference(once, again) > ROUNDING:
+        return Behaviour(first, None, (*remarks, NO_GRADIENT))
+    if not np.isfinite(once).all():
+        remarks.append("gradients are not finite on some images")
+        once, again = _finite(once), _finite(again)
+    if not _agree(once, again, by_cosine=images.device.type != "cpu"):
         return Behaviour(first, None, (*remarks, "gradients do not repeat under a fixed seed"))
     return Behaviour(first, once, tuple(remarks))
 
 
 def same(one: Behaviour | None, other: Behaviour | None, by_cosine: bool) -> bool:
-    """Whether two probes can be of one defense; what either does not have says nothing.
+    """Whether two probes can be of one defense; None, of older records, says nothing.
 
     by_cosine: on a GPU, or between machines: logits do not count, gradients by their direction.
     """
     if one is None or other is None:
         return True
-    hashes = {one.noisy_logits, other.noisy_logits}
-    if len(hashes) == 2 and NOT_REPEATED not in hashes and not by_cosine:
-        return False
+    if not by_cosine and one.noisy_logits != other.noisy_logits:
+        return False  # one that repeats and one that does not are two, as well
     if one.gradients is None or other.gradients is None:
-        # A defense that had a gradient and has none is another one; noise is no gradient lost.
-        lost = [b for b in (one, other) if "no gradient" in b.remarks]
-        return len(lost) != 1
+        lost = [NO_GRADIENT in behaviour.remarks for behaviour in (one, other)]
+        return one.gradients is other.gradients and lost[0] == lost[1]
+    return _agree(one.gradients, other.gradients, by_cosine)
+
+
+def _agree(one: Sketches, other: Sketches, by_cosine: bool) -> bool:
     if by_cosine:
-        return _cosine(one.gradients, other.gradients) >= COSINE
-    return _difference(one.gradients, other.gradients) <= ROUNDING
+        return _cosine(one, other) >= COSINE
+    return _difference(one, other) <= ROUNDING
 
 
 def _logits(model: nn.Module, images: Tensor, rows: int) -> str:
@@ -99,7 +106,7 @@ def _noisy(images: Tensor) -> Tensor:
     return (images + NOISE * signs).clamp(0, 1)
 
 
-def _gradients(model: nn.Module, images: Tensor, rows: int) -> list[list[float]] | None:
+def _gradients(model: nn.Module, images: Tensor, rows: int) -> Sketches | None:
     """(n, SKETCH) products of each image's gradient of a fixed mixture of its logits."""
     found = []
     with seeded_global_rng(), exact_float32(), torch.enable_grad():
@@ -119,11 +126,16 @@ def _gradients(model: nn.Module, images: Tensor, rows: int) -> list[list[float]]
     return found
 
 
-def _sketches(gradients: Tensor) -> list[list[float]]:
+def _sketches(gradients: Tensor) -> Sketches:
     flat = gradients.detach().float().cpu().contiguous().flatten(1).numpy().astype(np.float64)
     # numpy's sum along the last axis is the same on any number of threads; a product is not.
     products = [(row * _signs(flat.shape[1])).sum(axis=1) for row in flat]
     return [[float(f"{value:.9g}") for value in row.tolist()] for row in products]
+
+
+def _finite(sketches: Sketches) -> Sketches:
+    """With zeros in the place of what JSON cannot say."""
+    return [[value if math.isfinite(value) else 0.0 for value in row] for row in sketches]
 
 
 @cache
@@ -138,16 +150,16 @@ def _mixture(classes: int) -> Tensor:
     return torch.cos(torch.arange(classes, dtype=torch.float64) * 2.0 + 0.5).float()
 
 
-def _difference(one: list[list[float]], other: list[list[float]]) -> float:
+def _difference(one: Sketches, other: Sketches) -> float:
     a, b = np.array(one), np.array(other)
-    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return 0.0 if a.shape == b.shape and np.array_equal(a, b, equal_nan=True) else math.inf
+    if a.shape != b.shape:
+        return math.inf
     longest = np.maximum(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
     apart = np.linalg.norm(a - b, axis=1)
     return float((apart / np.where(longest == 0, 1, longest)).max())
 
 
-def _cosine(one: list[list[float]], other: list[list[float]]) -> float:
+def _cosine(one: Sketches, other: Sketches) -> float:
     """Of all images together, each with the same weight."""
     a, b = (_unit(np.array(vectors)) for vectors in (one, other))
     if a.shape != b.shape:

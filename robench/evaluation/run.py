@@ -21,7 +21,7 @@ from robench.evaluation.engine import Job, Sitting, check_job, draft_record, mea
 from robench.evaluation.estimate import Estimate, estimate
 from robench.evaluation.pace import Report
 from robench.evaluation.result import Result
-from robench.evaluation.store import RecordFile, Shard
+from robench.evaluation.store import RecordFile, Shard, superseded
 from robench.evaluation.surrogate import Surrogates
 from robench.evaluation.target import Target
 from robench.models.passes import resolve_device
@@ -165,17 +165,22 @@ class _Evaluation:
 
     def _note_read(self, jobs: Sequence[tuple[Job, str | None]]) -> None:
         """Which records will be read, and of those what is not known of their defense."""
-        old = []
+        unknown: dict[str, list[str]] = {}
         for job, reason in jobs:
             record = None if reason else self._finished(job)
-            if record is not None:
-                self.read.append(job.attack.name)
-                old += [job.attack.name] if record.behaviour is None else []
-        if old:
-            self.warnings.append(
-                f"read for {self.defense.name}: {', '.join(old)}: identity by source and clean "
-                "logits only, the records are older than the behaviour probe"
-            )
+            if record is None:
+                continue
+            self.read.append(job.attack.name)
+            if record.behaviour is None:
+                why = "by source and clean logits only, the records are older than the probe"
+                unknown.setdefault(why, []).append(job.attack.name)
+            elif record.behaviour.remarks:
+                why = f"as far as can be seen: {', '.join(record.behaviour.remarks)}"
+                unknown.setdefault(why, []).append(job.attack.name)
+        self.warnings += [
+            f"read for {self.defense.name}: {', '.join(attacks)}: identity {why}"
+            for why, attacks in unknown.items()
+        ]
 
     def _jobs(self, attack: NamedAttack) -> list[tuple[Job, str | None]]:
         """The attack's jobs, each with the reason why it cannot run; one for every surrogate."""
@@ -256,12 +261,7 @@ class _Evaluation:
 
     def _measured(self, job: Job, progress: Report) -> Row:
         options, file = self.options, self._file(job)
-        if superseded := file.supersede():
-            self.warnings.append(
-                f"{self.defense.name} has changed since its record of {job.attack.name}: clean "
-                "logits are equal, noisy logits or gradients are not; it is measured anew, the old "
-                f"record is kept as {superseded[0].name}"
-            )
+        self.warnings += superseded(file)
         sitting = Sitting(options.batch_size, self.shard, options.save_adversarial, progress)
         try:
             record = measure(self.target, self._ready(job, file, sitting), file, sitting)
@@ -283,7 +283,7 @@ class _Evaluation:
         done = file.suffices(file.load(), sitting.save_adversarial)
         if done or not isinstance(job.attack.attack, Transfer):
             return job
-        return self.surrogates.crafted(job, sitting)
+        return self.surrogates.crafted(job, sitting, self.warnings.append)
 
     def _row(self, job: Job, reason: str, failed: bool = False) -> Row:
         return Row(

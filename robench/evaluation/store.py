@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -88,14 +89,23 @@ class RecordFile:
         changed in what cannot be read. Its records are kept as `.superseded`, and shown nowhere.
         """
         others = [path for path in [self.whole, *self.shards()] if self._is_of_another(path)]
-        if self.whole in others and self.adversarial.is_dir():
-            self.adversarial.rename(_free(self.adversarial))
-        for path in others:
-            path.with_suffix(".progress").unlink(missing_ok=True)
-        return [path.rename(_free(path)) for path in others]
+        beside = [path.with_suffix(".progress") for path in others]
+        beside += [self.adversarial] if others else []  # of the whole and of all parts
+        for path in filter(Path.exists, beside):
+            _put_aside(path)
+        # Last: as long as a record is there, the next call takes up what was interrupted.
+        return [_put_aside(path) for path in others]
 
     def _is_of_another(self, path: Path) -> bool:
-        return path.exists() and not self._is_ours(read_record(path))
+        if not path.exists():
+            return False
+        record = read_record(path)
+        # Other clean logits are refused when the record is read: nobody knows what is right then.
+        return self._has_our_logits(record) and not self._is_ours(record)
+
+    def _has_our_logits(self, record: Record) -> bool:
+        # Mixed hardware rounds differently by design; it is flagged instead.
+        return self.draft.device_kind == "mixed" or record.logit_probe == self.draft.logit_probe
 
     def _is_ours(self, record: Record) -> bool:
         kind = self.draft.device_kind
@@ -148,8 +158,7 @@ class RecordFile:
         if not path.exists():
             return None
         record = read_record(path)
-        # Mixed hardware rounds differently by design; it is flagged instead.
-        if self.draft.device_kind != "mixed" and record.logit_probe != self.draft.logit_probe:
+        if not self._has_our_logits(record):
             raise InputError(
                 f"{path}: the defense's float32 logits differ from those it was begun with, so "
                 "nothing of it can be used: choose another --out, or restore the old set-up"
@@ -283,12 +292,27 @@ def read_adversarial(record_path: Path) -> tuple[Tensor, Tensor]:
         ) from None
 
 
-def _free(path: Path) -> Path:
-    """Where something that is put aside goes: a name ending in `.superseded` that is not taken."""
+def superseded(file: RecordFile) -> list[str]:
+    """Put aside what another defense left in the file; a line that says so, if there was any."""
+    old, draft = file.supersede(), file.draft
+    if not old:
+        return []
+    return [
+        f"{draft.defense.name} has changed since its record of {draft.attack.name}: clean logits "
+        "are equal, noisy logits or gradients are not; it is measured anew, the old record is kept "
+        f"as {old[0].name}"
+    ]
+
+
+def _put_aside(path: Path) -> Path:
+    """Rename something to a name ending in `.superseded` that is not taken; that name."""
     stem = path.name.removesuffix(".json")
     numbers = chain([""], (f".{i}" for i in count(2)))
     names = (f"{stem}{number}.superseded" for number in numbers)
-    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    free = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    with suppress(FileNotFoundError):  # another process was quicker
+        path.rename(free)
+    return free
 
 
 def safe_name(name: str) -> str:

@@ -1,6 +1,7 @@
 """Surrogates: the networks that transfer attacks are crafted on, and the crafting, kept on disk."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from robench.defenses.defense import foreign
 from robench.defenses.reference import load_for
 from robench.evaluation.behaviour import NOT_REPEATED
 from robench.evaluation.engine import Job, Sitting, draft_record, measure
-from robench.evaluation.store import RecordFile, Shard, read_adversarial
+from robench.evaluation.store import RecordFile, Shard, read_adversarial, superseded
 from robench.evaluation.target import Target
 
 
@@ -96,9 +97,14 @@ class Surrogates:
         crafting = dataclasses.replace(job, attack=search)
         return target, crafting, RecordFile(crafted_folder(), draft_record(target, crafting), shard)
 
-    def crafted(self, job: Job, sitting: Sitting) -> Job:
-        """The job with its candidates, taken from disk or crafted now and kept there."""
+    def crafted(self, job: Job, sitting: Sitting, say: Callable[[str], None]) -> Job:
+        """The job with its candidates, taken from disk or crafted now and kept there.
+
+        say: told what a reader should know, one line each.
+        """
         target, crafting, file = self.crafting(job, sitting.shard)
+        for line in superseded(file):
+            say(line)
         measure(target, crafting, file, dataclasses.replace(sitting, save_adversarial=True))
         transfer = job.attack.attack
         assert isinstance(transfer, Transfer)
