@@ -115,6 +115,29 @@ def functions_of(thing: Any) -> list[types.FunctionType]:
     return [part for part in parts if isinstance(part, types.FunctionType)]
 
 
+def literals_in(text: str) -> set[str]:
+    """Names to which the body of a class gives a value that its source says in full."""
+    try:
+        (body,) = ast.parse(textwrap.dedent(text)).body
+    except (SyntaxError, ValueError):
+        return set()
+    return {
+        name.id
+        for line in getattr(body, "body", [])
+        if isinstance(line, ast.Assign | ast.AnnAssign) and _is_literal(line.value)
+        for name in (line.targets if isinstance(line, ast.Assign) else [line.target])
+        if isinstance(name, ast.Name)
+    }
+
+
+def _is_literal(node: ast.expr | None) -> bool:
+    try:
+        ast.literal_eval(node or "")
+    except (ValueError, SyntaxError):
+        return False
+    return True
+
+
 @functools.cache
 def stored_by(kind: type, own: bool) -> frozenset[str]:
     """Attributes that methods of a class and its bases set: of the user's own, or a library's.

@@ -26,6 +26,7 @@ from robench.defenses.used_names import (
     functions_of,
     globals_in,
     imported_in,
+    literals_in,
     makes_up_names,
     module_named,
     names_in,
@@ -64,6 +65,8 @@ class Walk(Values):
         self._module_classes: dict[type, None] = {}
         self._globals: set[tuple[str, str]] = set()
         self._members: set[tuple[type, str]] = set()
+        self._literals: set[tuple[type, str]] = set()
+        """Class attributes that count by the source of their class."""
 
     def go_on(self) -> None:
         """Until nothing is left to visit. A queue: chains of calls may be longer than the stack."""
@@ -149,11 +152,12 @@ class Walk(Values):
     def _write(self, kind: type, in_text: bool) -> None:
         texts = _class_text(kind)
         self._texts += texts
+        self._literals |= {(kind, name) for text in texts for name in literals_in(text)}
         if not in_text:
             self.sources |= {(name_of(kind), text) for text in texts}
 
     def _member(self, kind: type, name: str) -> None:
-        if (kind, name) in self._members:
+        if (kind, name) in self._members or (kind, name) in self._literals:
             return
         self._members.add((kind, name))
         thing = vars(kind)[name]
