@@ -99,7 +99,7 @@ class Values:
                 self.value(getattr(value, name), f"{place}.{name}", depth + 1)
         elif isinstance(value, torch.jit.ScriptFunction):
             self.values[f"{place} code"] = digest(str(value.code))
-        elif callable(value) and "__wrapped__" in getattr(value, "__dict__", {}):
+        elif _is_wrapper(value):
             self.value(value.__wrapped__, f"{place}.__wrapped__", depth + 1)
         else:
             return False
@@ -164,9 +164,15 @@ def _is_of_the_user(value: Any) -> bool:
         return any(map(_is_of_the_user, (value.func, *value.args, *value.keywords.values())))
     if isinstance(value, torch.jit.ScriptFunction):
         return True
-    if callable(value) and "__wrapped__" in getattr(value, "__dict__", {}):
+    if _is_wrapper(value):
         return _is_of_the_user(value.__wrapped__)
     return is_own_class(value if isinstance(value, type) else type(value))
+
+
+def _is_wrapper(value: Any) -> bool:
+    """Whether it is an object of a library's around a function, such as lru_cache makes."""
+    around = callable(value) and "__wrapped__" in getattr(value, "__dict__", {})
+    return around and not is_own_class(type(value))
 
 
 def _called(value: Any) -> str:

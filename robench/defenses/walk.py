@@ -179,14 +179,11 @@ class Walk(Values):
             self._waiting.append((function, place))
 
     def _visit(self, function: types.FunctionType, place: str) -> None:
-        wrapped = vars(function).get("__wrapped__")
         cells = _cells(function)
         if not is_own_code(function.__code__):
-            for name, value in [("__wrapped__", wrapped), *cells.items()]:
+            for name, value in cells.items():
                 self.search(value, f"{place}.{name}")  # what a library's decorator was put around
             return
-        if wrapped is not None:
-            self.follow(wrapped, f"{place}.__wrapped__")
         self._source(function)
         for name, value in cells.items():
             self.value(value, f"{place}.{name}")

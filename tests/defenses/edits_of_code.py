@@ -254,7 +254,7 @@ EDITS: dict[str, Mapping[str, str]] = {
     },
     "evaluated text": {"net.py": network("x = eval('ste(x)')", HELPER)},
     "method by a computed name": {
-        "net.py": network("x = getattr(self, 'g' + 'o')(x)", "from helpers import ste").replace(
+        "net.py": network("x = getattr(self, 'og'[::-1])(x)", "from helpers import ste").replace(
             "def forward", "def go(self, x):\n        return ste(x)\n    def forward"
         ),
         "helpers.py": ENDED,

@@ -44,6 +44,15 @@ EDITS: dict[str, Mapping[str, str]] = {
             "    def run(self, x):\n        return x * self.s\nf = Op(«1.0|2.0»).run\n",
         )
     },
+    "what a decorator's object holds": {
+        "net.py": network(
+            "x = ste(x)",
+            "from functools import update_wrapper\nclass Scaled:\n    def __init__(self, f, s):\n"
+            "        update_wrapper(self, f)\n        self.f, self.s = f, s\n"
+            "    def __call__(self, x):\n        return self.f(x) * self.s\n"
+            "S = «1.0|2.0»\n@lambda f: Scaled(f, S)\ndef ste(x):\n    return x\n",
+        )
+    },
     "slots": {
         "net.py": network(
             "x = x * op.s",

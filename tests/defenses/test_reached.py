@@ -17,6 +17,7 @@ from tests.defenses.edits_of_values import EDITS as OF_VALUES
 from tests.defenses.strangers import HELPER, STE, Load, edited, loader, network
 
 EDITS = {**OF_CODE, **OF_VALUES}
+OF_FACTORIES = ("what the factory's helper names",)
 OF_NOTHING: dict[str, Mapping[str, str]] = {
     "another function of the file": {
         "net.py": network(
@@ -56,9 +57,18 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 @pytest.mark.parametrize("what", EDITS)
 def test_an_edit_of_what_is_reached_is_another_defense(load: Load, what: str) -> None:
     old, new = edited(EDITS[what])
-    before = load(old)
-    assert load(old).fingerprint == before.fingerprint
-    assert load(new).fingerprint != before.fingerprint
+    found = [_with_and_without_factory(load, files) for files in (old, old, new)]
+    assert found[0] == found[1]
+    assert found[0][0] != found[2][0]
+    if what not in OF_FACTORIES:
+        assert found[0][1] != found[2][1]
+
+
+def _with_and_without_factory(load: Load, files: Mapping[str, str]) -> tuple[str, str]:
+    """Fingerprints of a reference, and of the object given: nothing then says how it was made."""
+    by_reference = load(files).fingerprint
+    module = sys.modules.get("package.model") or sys.modules.get("package.sub.model")
+    return by_reference, load_defense((module or sys.modules["net"]).build()).fingerprint
 
 
 @pytest.mark.parametrize("what", OF_NOTHING)
