@@ -106,7 +106,7 @@ class Walk(Values):
                     self._member(base, name)
         for hooks in _HOOKS:
             for number, hook in enumerate(vars(module).get(hooks, {}).values()):
-                self.value(hook, f"{place}.{hooks}[{number}]")
+                self.search(hook, f"{place}.{hooks}[{number}]")
         for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
             if is_own_class(type(tensor)):
                 self.kind(type(tensor))

@@ -107,6 +107,8 @@ def test_where_nothing_further_is_reached_the_fingerprint_is_the_old_one(load: L
     for parameter in plain.parameters():
         parameter.fill_(0.5)
     assert load_defense(plain).fingerprint == SEQUENTIAL
+    plain[1].register_forward_hook(print)  # a library's
+    assert load_defense(plain).fingerprint == SEQUENTIAL
     assert load({"net.py": network("x = F.relu(x) + torch.relu(x)")}).fingerprint == CLASS
 
 
