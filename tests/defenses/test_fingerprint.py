@@ -136,3 +136,30 @@ def test_every_kind_of_tensor_can_be_hashed(value):
     other = nn.Module()
     other.register_buffer("value", torch.zeros_like(value))
     assert _of(network) != _of(other)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per:UserWarning")
+def test_packed_weights_of_quantised_layers_count_beyond_what_is_printed():
+    def packed(change):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(3072, 40))
+        with torch.no_grad():
+            network[1].weight.fill_(0.5)
+            network[1].bias.fill_(0.0)
+            network[1].weight[20, 1500] = change
+        return torch.ao.quantization.quantize_dynamic(network, {nn.Linear})
+
+    one, same, other = packed(0.25), packed(0.25), packed(-0.25)
+    assert repr(one.state_dict()) == repr(other.state_dict()).replace("-0.25", "0.25")
+    assert _of(one) == _of(same) != _of(other)
+
+
+def test_tensors_within_extra_state_count():
+    class Extra(nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.value = value
+
+        def get_extra_state(self):
+            return {"some": [torch.full((2000,), 1.0).index_fill(0, torch.tensor(999), self.value)]}
+
+    assert _of(Extra(1.0)) == _of(Extra(1.0)) != _of(Extra(2.0))

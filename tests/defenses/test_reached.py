@@ -108,6 +108,7 @@ def test_where_nothing_further_is_reached_the_fingerprint_is_the_old_one(load: L
         parameter.fill_(0.5)
     assert load_defense(plain).fingerprint == SEQUENTIAL
     plain[1].register_forward_hook(print)  # a library's
+    plain[1].note = "of somebody's tool"
     assert load_defense(plain).fingerprint == SEQUENTIAL
     assert load({"net.py": network("x = F.relu(x) + torch.relu(x)")}).fingerprint == CLASS
 

@@ -233,6 +233,25 @@ def test_noise_under_the_global_generators_is_known_again(tmp_path: Path) -> Non
     assert behaviour and behaviour.noisy_logits and behaviour.gradients and not behaviour.remarks
 
 
+def test_a_counter_does_not_make_another_defense(tmp_path: Path) -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.passes = small_cnn(), 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            return self.network(x)  # type: ignore[no-any-return]
+
+    network = Counts()
+    for time in range(3):
+        found = score(tmp_path, "fgsm", network if time < 2 else Counts(), dataset=small_set(16))
+        assert list(found.read) == (["fgsm"] if time else [])
+    assert "changed by a pass, so no part of its identity: network.passes" in (
+        found.records[0].defense.notes
+    )
+
+
 def test_noise_of_its_own_is_left_out_and_said(tmp_path: Path) -> None:
     for time in range(2):
         found = score(tmp_path, "fgsm", Noisy(own=True), dataset=small_set(16))
