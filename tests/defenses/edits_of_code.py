@@ -190,6 +190,13 @@ EDITS: dict[str, Mapping[str, str]] = {
             "self.held = [Inner()]",
         )
     },
+    "method of a network that forward makes": {
+        "net.py": network(
+            "x = Inner()(x)",
+            "class Inner(nn.Module):\n    def forward(self, x):\n        return self.go(x)\n"
+            "    def go(self, x):\n        return ste(x)\n" + HELPER,
+        )
+    },
     "property": {
         "net.py": network("x = x * self.s").replace(
             "def forward",
