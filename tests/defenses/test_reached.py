@@ -34,6 +34,13 @@ OF_NOTHING: dict[str, Mapping[str, str]] = {
         "net.py": network("x = x", "from helpers import ste"),
         "helpers.py": HELPER,
     },
+    "beside a helper that forward imports from two packages up": {
+        "net.py": "from package.sub.model import build\n",
+        "package/__init__.py": "",
+        "package/sub/__init__.py": "",
+        "package/sub/model.py": network("from ..ops import ste; x = ste(x)"),
+        "package/ops.py": "def ste(x):\n    return x\ndef other():\n    return «1|2»\n",
+    },
     "comments elsewhere": {
         "net.py": network("x = ste(x)", "# «one|two\n# more»\ndef ste(x):\n    return x\n")
     },
