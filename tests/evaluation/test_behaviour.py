@@ -253,8 +253,9 @@ def test_a_counter_does_not_make_another_defense(tmp_path: Path) -> None:
 
 
 def test_noise_of_its_own_is_left_out_and_said(tmp_path: Path) -> None:
+    network = Noisy(own=True)
     for time in range(2):
-        found = score(tmp_path, "fgsm", Noisy(own=True), dataset=small_set(16))
+        found = score(tmp_path, "fgsm", network, dataset=small_set(16))
         assert list(found.read) == (["fgsm"] if time else [])
     assert found.records[0].logit_probe == NOT_REPEATED
     assert list(found.warnings) == [
