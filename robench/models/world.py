@@ -22,24 +22,34 @@ def own_world() -> Iterator[None]:
     autocast, exact float32 products, neither deterministic mode nor anomaly detection. The caller's
     settings, number of threads and global generators are given back.
     """
-    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     with ExitStack() as stack:
-        stack.callback(torch.set_num_threads, threads)
-        stack.callback(torch.set_default_dtype, dtype)
-        stack.callback(torch.use_deterministic_algorithms, deterministic, warn_only=warn_only)
-        stack.enter_context(kept_global_rng())
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
-        torch.use_deterministic_algorithms(False)
+        stack.enter_context(kept_global_rng())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
         stack.enter_context(exact_float32())
+        stack.enter_context(_any_algorithm())
         # Entered only where it is needed: it costs every call of PyTorch some microseconds.
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield
+
+
+@contextmanager
+def _any_algorithm() -> Iterator[None]:
+    """Deterministic mode off: it raises where a foreign network has no deterministic algorithm."""
+    if not torch.are_deterministic_algorithms_enabled():
+        yield  # the switch is not touched: that loads PyTorch's compiler, which takes a second
+        return
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
 
 
 @contextmanager
