@@ -24,8 +24,8 @@ from robench.defenses.defense import Defense, foreign
 from robench.defenses.reference import load_for
 from robench.evaluation.run import Options, loaded, threat_for
 from robench.evaluation.store import safe_name
-from robench.models.global_rng import kept_global_rng
 from robench.models.passes import device_kind, resolve_device
+from robench.models.world import given_back, own_world
 
 Watch = Callable[[str, int], None]
 """Told the id of the running test and the rows of each of its passes (0 when it begins)."""
@@ -53,9 +53,20 @@ def audit(
     device, seed, arch, width, normalize and out are used. An interrupted audit keeps the findings
     it has, in a report that says so, and the next one of the same kind takes them up.
 
+    Networks that are given come back as they were, and so do PyTorch's settings.
     Raises: InputError for what cannot be used.
     """
-    options = options or Options()
+    with given_back([defense, surrogate]), own_world():
+        return _audited(defense, budget, surrogate, options or Options(), watch)
+
+
+def _audited(
+    defense: str | nn.Module,
+    budget: Budget,
+    surrogate: str | nn.Module | None,
+    options: Options,
+    watch: Watch,
+) -> Audit:
     if options.norm != "linf":
         raise InputError("audit is defined for linf")
     found, images = loaded(defense, options)
@@ -69,20 +80,19 @@ def audit(
     other = None if surrogate is None else _surrogate(surrogate, images)
     device = resolve_device(options.device)
     report = _draft(found, images, threat, budget, options.seed, device, other)
-    with kept_global_rng():
-        torch.manual_seed(options.seed)
-        with foreign(found.name):
-            subject = Subject(
-                on_device(found.model, device),
-                images,
-                threat,
-                budget,
-                device,
-                options.seed,
-                None if other is None else on_device(other.model, device),
-            )
-        report.clean_correct = len(subject)
-        fill(report, subject, _earlier(path, report.key), watch)
+    torch.manual_seed(options.seed)  # own_world gives the caller's state back
+    with foreign(found.name):
+        subject = Subject(
+            on_device(found.model, device),
+            images,
+            threat,
+            budget,
+            device,
+            options.seed,
+            None if other is None else on_device(other.model, device),
+        )
+    report.clean_correct = len(subject)
+    fill(report, subject, _earlier(path, report.key), watch)
     atomic_write(path, msgspec.json.format(msgspec.json.encode(report), indent=1))
     return Audit(report, path)
 

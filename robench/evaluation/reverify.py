@@ -15,6 +15,7 @@ from robench.evaluation.judge import Judge
 from robench.evaluation.kept import images_of
 from robench.evaluation.store import read_adversarial
 from robench.models.passes import resolve_device
+from robench.models.world import own_world
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ def reverify(
     fingerprint and digest.
     Raises: InputError when the record, its candidates, the defense or the images are not those.
     """
+    with own_world():
+        return _reverified(path, device)
+
+
+def _reverified(path: Path, device: str) -> Reverified:
     record = read_record(path)
     ids, candidates = read_adversarial(path)
     where = resolve_device(device)

@@ -86,13 +86,13 @@ def evaluate(
     code raises, gives rows of status "failed", not an exception.
     """
     chosen = _options(options)
-    named = resolve_attacks(attacks)
     defenses = [defense] if isinstance(defense, str | nn.Module) else list(defense)
     rows: list[Row] = []
     records: list[Record] = []
     warnings: list[str] = []
     read: list[str] = []
     with given_back(defenses), own_world():
+        named = resolve_attacks(attacks)
         for one in defenses:
             running = _Evaluation(one, named, chosen)
             running.prepare(on_estimate)

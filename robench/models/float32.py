@@ -12,11 +12,10 @@ Those of cuDNN are TF32 as long as they follow nothing, which nothing can set ag
 alone on a machine without CUDA, and come back as TF32 on another.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -70,66 +69,6 @@ _SWITCHES = {
     for backend in ("cuda", "mkldnn")
     for operation in ("matmul", "conv", "rnn")
 }
-
-
-@dataclass(frozen=True)
-class _Older:
-    """A switch of the older generation.
-
-    exact: its value for float32 products. agreeing: for each of its values what the newer switches
-    must say for it to be readable.
-    """
-
-    read: Callable[[], Any]
-    set: Callable[[Any], None]
-    exact: Any
-    agreeing: tuple[dict[tuple[str, str], str], ...]
-
-    def readable(self) -> Any:
-        """Its value, or None where the newer switches contradict it."""
-        try:
-            return self.read()
-        except RuntimeError:
-            return None
-
-    def found(self) -> Any:
-        """Its value, also where it must be asked for with newer switches that agree.
-
-        Those are left moved.
-        """
-        value = self.readable()
-        for newer in self.agreeing:
-            if value is not None:
-                break
-            for name, own in newer.items():
-                _SWITCHES[name].set(own)
-            value = self.readable()
-        return value
-
-
-def _set_cudnn(value: bool) -> None:
-    torch.backends.cudnn.allow_tf32 = value
-
-
-_MATMUL = _Older(
-    torch.get_float32_matmul_precision,
-    torch.set_float32_matmul_precision,
-    "highest",
-    (
-        {("cuda", "matmul"): "ieee", ("mkldnn", "matmul"): "ieee"},
-        {("cuda", "matmul"): "tf32", ("mkldnn", "matmul"): "tf32"},
-        {("cuda", "matmul"): "tf32", ("mkldnn", "matmul"): "bf16"},
-    ),
-)
-_CUDNN = _Older(
-    lambda: torch.backends.cudnn.allow_tf32,
-    _set_cudnn,
-    False,
-    (
-        {("cuda", "conv"): "ieee", ("cuda", "rnn"): "ieee"},
-        {("cuda", "conv"): "tf32", ("cuda", "rnn"): "tf32"},
-    ),
-)
 _OF_CUDNN = [_SWITCHES["cuda", "conv"], _SWITCHES["cuda", "rnn"]]
 
 
@@ -141,22 +80,45 @@ def _has_cuda() -> bool:
 @contextmanager
 def float32_products() -> Iterator[None]:
     """Float32 products and convolutions in float32; every switch is given back as it was."""
-    switches = [s for s in _SWITCHES.values() if _has_cuda() or s not in _OF_CUDNN]
-    olders = [_MATMUL, _CUDNN] if _has_cuda() else [_MATMUL]
-    if all(s.value in _EXACT for s in switches) and all(o.readable() == o.exact for o in olders):
+    cuda = _has_cuda()
+    switches = [s for s in _SWITCHES.values() if cuda or s not in _OF_CUDNN]
+    exact = all(switch.value in _EXACT for switch in switches)
+    if exact and _matmul() == "highest" and not (cuda and _cudnn()):
         yield  # the usual case within a block like this one, many times an evaluation
         return
-    newer = [(switch, switch.own, switch.value) for switch in switches]
-    older = [(switch, switch.found()) for switch in olders]
+    before = [(switch, switch.own, switch.value) for switch in switches]
     try:
-        for each, _ in older:
-            each.set(each.exact)
-        for switch in switches:
-            switch.set("ieee")
+        _set_exact(switches)
+        matmul, cudnn = _matmul(), _cudnn()  # now that no newer one contradicts them
+        torch.set_float32_matmul_precision("highest")
+        if cuda:
+            torch.backends.cudnn.allow_tf32 = False  # lets them follow their parent again
+        _set_exact(switches)
         yield
     finally:
-        for each, value in older:
-            if value is not None:
-                each.set(value)
-        for switch, own, before in newer:
-            switch.give_back(own, before)
+        torch.set_float32_matmul_precision(matmul)
+        if cuda:
+            torch.backends.cudnn.allow_tf32 = cudnn
+        for switch, own, value in before:
+            switch.give_back(own, value)
+
+
+def _set_exact(switches: Iterable[_Switch]) -> None:
+    for switch in switches:
+        switch.set("ieee")
+
+
+def _matmul() -> str:
+    """The older switch of products; "" where the newer ones contradict it."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return ""
+
+
+def _cudnn() -> bool:
+    """The older switch of cuDNN, where the newer ones are exact: on contradicts them."""
+    try:
+        return torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return True

@@ -27,8 +27,7 @@ def own_world() -> Iterator[None]:
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         stack.enter_context(kept_global_rng())
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.inference_mode(False))  # it turns gradients on as well
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
         stack.enter_context(exact_float32())
         stack.enter_context(_any_algorithm())

@@ -10,7 +10,8 @@ from robench.core.files import check_writable
 from robench.core.folders import runs_folder
 from robench.data.evalset import EvalSet
 from robench.data.open import base_name, load_evalset
-from robench.models.passes import exact_float32, out_of_memory, resolve_device
+from robench.models.passes import out_of_memory, resolve_device
+from robench.models.world import own_world
 from robench.training.checkpoint import RECIPE_FILE, STATE_FILE
 from robench.training.interrupt import deferred_interrupts
 from robench.training.plan import differences, read_recipe, resolve_recipe
@@ -93,7 +94,7 @@ def train_recipe(
     _refuse_other(folder, recipe)
     where = own_device(resolve_device(device))
     # Deterministic kernels and true float32: what a resumed run is compared with.
-    with exact_float32(), Ranks.joined(where) as ranks, deferred_interrupts() as interruption:
+    with own_world(), Ranks.joined(where) as ranks, deferred_interrupts() as interruption:
         try:
             sitting = Sitting(recipe, folder, where, ranks, test, watcher or Watcher())
             return sitting.to_the_end(interruption)

@@ -21,6 +21,7 @@ from robench.core.table import Table
 from robench.core.threat import ThreatModel
 from robench.evaluation.run import Options
 from tests.audit import planted
+from tests.evaluation.worlds import WORLDS, state
 
 FORWARD = ("G0", "G2", "G13", "G14")
 """Tests that cost next to nothing."""
@@ -75,6 +76,21 @@ def test_equal_audits_find_the_same(tiny: Budget, tmp_path: Path) -> None:
         for finding in report.findings:
             finding.seconds = 0.0
     assert first == second
+
+
+def test_the_world_changes_no_audit_and_is_not_changed(
+    cheap: Table, tiny: Budget, tmp_path: Path
+) -> None:
+    plain = audit(planted.honest(), budget=tiny, options=options(tmp_path / "plain", n=8)).report
+    given, other = planted.honest().train(), planted.Noisy().train()
+    same = options(tmp_path, n=8)
+    with WORLDS["everything"]():
+        was = state()
+        found = audit(given, surrogate=other, budget=tiny, options=same).report
+        assert state() == was
+    assert [f.status for f in found.findings] == [f.status for f in plain.findings]
+    assert found.clean_correct == plain.clean_correct
+    assert all(module.training for network in (given, other) for module in network.modules())
 
 
 @pytest.mark.parametrize("seed_differs", [False, True])

@@ -1,5 +1,6 @@
 """The caller's world neither changes a verdict nor is changed."""
 
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +16,22 @@ import robench
 from robench.core.errors import InputError
 from robench.core.record import Record
 from robench.data.evalset import EvalSet
+from robench.evaluation.reverify import reverify
 from tests.evaluation.worlds import WORLDS, seeded, state
 from tests.harness import random_images, small_cnn
 
 ATTACKS = "fgsm,square[queries=5],foolbox:LinfFastGradientAttack"
-# Detecting anomalies is what the caller wants; PyTorch warns that it is slow.
-pytestmark = pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 
 
 class Branching(nn.Module):
-    """A network that cannot be traced: its path depends on its input."""
+    """A network that cannot be traced: its path depends on its input. It draws numbers as well."""
 
     def __init__(self) -> None:
         super().__init__()
         self.network = small_cnn(4)
 
     def forward(self, x: Tensor) -> Tensor:
+        _ = torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002
         return self.network(x) if x.sum() > 0 else self.network(-x)
 
 
@@ -176,7 +177,9 @@ def factory() -> nn.Module:
 
     def note(*_: object) -> None:
         new, products = torch.zeros(1), torch.get_float32_matmul_precision()
-        SEEN.append((new.dtype, new.device.type, torch.is_autocast_enabled("cpu"), products))
+        modes = torch.is_autocast_enabled("cpu"), torch.is_anomaly_enabled()
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        SEEN.append((new.dtype, new.device.type, products, *modes, deterministic))
 
     note()
     SEEN.append(torch.is_grad_enabled() and not torch.is_inference_mode_enabled())
@@ -193,4 +196,17 @@ def test_code_of_others_is_run_in_the_plain_world(
     with WORLDS["everything"](), torch.inference_mode():
         robench.evaluate("python:stranger:factory", "fgsm", dataset=DATA, out=tmp_path)
     assert len(SEEN) > 3
-    assert set(SEEN) == {(torch.float32, "cpu", False, "highest"), True}
+    assert set(SEEN) == {(torch.float32, "cpu", "highest", False, False, False), True}
+
+
+def test_verifying_is_not_led_astray_by_the_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "stranger", sys.modules[__name__])
+    options: dict[str, Any] = {"dataset": "cifar10-sample", "n": 8, "out": tmp_path}
+    done = robench.evaluate("python:stranger:small_cnn", "fgsm", save_adversarial=True, **options)
+    with seeded(), WORLDS["everything"]():
+        was = state()
+        found = reverify(Path(done.rows[0].record or ""))
+        assert state() == was
+    assert found.checked == 8 and not found.differ

@@ -103,7 +103,7 @@ def everything() -> Iterator[None]:
             lambda: older_switches("medium"),
             lambda: torch.autocast("cpu", torch.bfloat16),
             lambda: deterministic(warn_only=False),
-            torch.autograd.detect_anomaly,
+            lambda: torch.autograd.set_detect_anomaly(True),
         ):
             stack.enter_context(world())
         yield
@@ -125,7 +125,7 @@ WORLDS: dict[str, World] = {
     "mkldnn conv bf16": lambda: newer_switch("bf16", "mkldnn", "conv"),
     "deterministic": lambda: deterministic(warn_only=False),
     "deterministic, warnings only": lambda: deterministic(warn_only=True),
-    "anomaly detection": lambda: torch.autograd.detect_anomaly(check_nan=False),
+    "anomaly detection": lambda: torch.autograd.set_detect_anomaly(True, check_nan=False),
     "4 threads": lambda: threads(4),
     "seeded": seeded,
     "unseeded": unseeded,

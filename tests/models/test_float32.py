@@ -53,7 +53,11 @@ def allow_tf32() -> None:
 
 def contradicted() -> None:
     torch.set_float32_matmul_precision("medium")
-    put("ieee", "mkldnn", "matmul")
+    put("tf32", "mkldnn", "matmul")
+
+
+def cudnn_off() -> None:
+    torch.backends.cudnn.allow_tf32 = False
 
 
 SET = {
@@ -61,7 +65,7 @@ SET = {
     "high": lambda: torch.set_float32_matmul_precision("high"),
     "medium": lambda: torch.set_float32_matmul_precision("medium"),
     "allow_tf32": allow_tf32,
-    "cudnn.allow_tf32 off": lambda: float32._set_cudnn(False),
+    "cudnn.allow_tf32 off": cudnn_off,
     "all tf32": lambda: put("tf32"),
     "all ieee": lambda: put("ieee"),
     "mkldnn bf16": lambda: put("bf16", "mkldnn"),
@@ -71,7 +75,14 @@ SET = {
     "cuda conv ieee": lambda: put("ieee", "cuda", "conv"),
     "old and new contradict each other": contradicted,
 }
-LATER = (("none", "mkldnn"), ("bf16", "mkldnn"), ("tf32",), ("ieee",), ("ieee", "cuda"))
+LATER = (
+    ("none", "mkldnn"),
+    ("bf16", "mkldnn"),
+    ("bf16", "mkldnn", "matmul"),  # what an older "medium" agrees with
+    ("tf32",),
+    ("ieee",),
+    ("ieee", "cuda"),
+)
 """What a caller sets after the block: what follows it must still follow it."""
 
 
@@ -124,11 +135,18 @@ def test_cudnn_is_left_alone_without_cuda(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(float32, "_has_cuda", lambda: False)
     torch.set_float32_matmul_precision("high")
     touched = recorded(monkeypatch, "_set_fp32_precision_setter")
-    monkeypatch.setattr(float32, "_CUDNN", None)  # whoever asks it fails
+    cudnn = torch.backends.cudnn.allow_tf32
     with float32_products():
         pass
-    assert touched
+    assert touched and torch.backends.cudnn.allow_tf32 == cudnn
     assert not [call for call in touched if call[:2] in (("cuda", "conv"), ("cuda", "rnn"))]
+
+
+def test_cudnn_comes_back_as_it_read_where_it_followed_nothing() -> None:
+    """Set to follow, it would be exact from there on."""
+    switch = float32._SWITCHES["cuda", "conv"]
+    switch.give_back("none", "tf32")
+    assert switch.value == "tf32"
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[Any, ...]]:

@@ -22,6 +22,7 @@ from robench.training.checkpoint import BEST_FILE, HISTORY_FILE, RECIPE_FILE, ST
 from robench.training.history import History
 from robench.training.run import train
 from robench.training.sitting import Moment, Trained, Watcher
+from tests.evaluation.worlds import WORLDS, state
 
 SMALL = [
     "epochs=2",
@@ -57,6 +58,15 @@ def weights(folder: Path, name: str = STATE_FILE) -> dict[str, torch.Tensor]:
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_the_world_changes_no_weight_and_is_not_changed(tmp_path: Path) -> None:
+    small("natural", tmp_path / "plain", "epochs=1")
+    with WORLDS["everything"]():
+        was = state()
+        small("natural", tmp_path / "other", "epochs=1")
+        assert state() == was
+    assert equal(weights(tmp_path / "plain"), weights(tmp_path / "other"))
 
 
 class StopAt:
