@@ -74,7 +74,7 @@ def _audited(
     threat = threat_for(found, options)
     if threat.eps == 0:
         raise InputError("audit needs an eps above 0: nothing can be masked at 0")
-    folder = options.out or records_place(Path.cwd())
+    folder = Path(options.out or records_place(Path.cwd()))
     path = folder / safe_name(images.name) / safe_name(found.name) / "audit.json"
     check_writable(path.parent)
     other = None if surrogate is None else _surrogate(surrogate, images)

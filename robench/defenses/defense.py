@@ -67,7 +67,7 @@ def foreign(doing: str) -> Iterator[None]:
         raise
     # Everything: nobody knows what foreign code raises, and its sys.exit must not end our run.
     except (Exception, SystemExit) as error:
-        message = " ".join(str(error).split())[:300]
+        message = " ".join(str(error).split())[:200]
         raise InputError(f"{doing} raised {type(error).__name__}: {message}") from error
 
 
@@ -81,13 +81,23 @@ def ready(model: Any, what: str) -> nn.Module:
         kind = model.__name__ if isinstance(model, type) else type(model).__name__
         raise InputError(f"{what}: expected an object of torch.nn.Module, got {kind}")
     with foreign(f"{what}: eval()"):
-        model.eval()
+        _put_in_evaluation_mode(model)
     training = [type(m).__name__ for m in model.modules() if getattr(m, "training", False)]
     if training:
         raise InputError(
             f"{what} cannot be put in evaluation mode: {training[0]} stays in training"
         )
     return model
+
+
+def _put_in_evaluation_mode(model: nn.Module) -> None:
+    try:
+        model.eval()
+    except NotImplementedError:
+        # What torch.export makes has no modes, nor has a network around it: it computes as it was
+        # exported.
+        for module in model.modules():
+            module.training = False
 
 
 def weights_advice(model: nn.Module, what: str) -> str | None:

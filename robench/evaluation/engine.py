@@ -29,6 +29,7 @@ from robench.models.passes import (
     out_of_memory,
     passes_at_once,
 )
+from robench.models.prepare import reason
 
 BLOCK_SECONDS = 55.0
 """A block of images in flight is sized to take at most about this long; larger ones fill passes."""
@@ -192,9 +193,9 @@ class _Run:
             self._fail(str(error))
             raise
         except (Exception, SystemExit) as error:  # a foreign defense or search may raise anything
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            self._fail(reason)
-            raise RunError(f"{self.job.attack.name} failed: {reason}") from error
+            why = f"{type(error).__name__}: {reason(error)}"
+            self._fail(why)
+            raise RunError(f"{self.job.attack.name} failed: {why}") from error
         if self.target.state_digest() != state:
             message = "parameters or buffers of the defense changed while it was attacked"
             self._keep(Flag(name="defense_changed", level="fail", message=message))

@@ -58,7 +58,7 @@ class Options:
     normalize: str | None = None
     shard: str | None = None
     mixed_hardware: bool = False
-    out: Path | None = None
+    out: Path | str | None = None
     save_adversarial: bool = False
     pi_adv: float = 0.5
     surrogate: str | None = None
@@ -226,7 +226,7 @@ class _Evaluation:
         return record if file.suffices(record, self.options.save_adversarial) else None
 
     def _file(self, job: Job) -> RecordFile:
-        out = self.options.out or records_place(Path.cwd())
+        out = Path(self.options.out or records_place(Path.cwd()))
         return RecordFile(out, draft_record(self.target, job), self.shard)
 
     def _crafting(self, jobs: Sequence[Job]) -> list[tuple[Target, Job, RecordFile]]:

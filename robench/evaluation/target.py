@@ -2,9 +2,9 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ from robench.models.prepare import (
 )
 from robench.models.view import ModelView
 from robench.numerics.losses import cross_entropy
+
+_Out = TypeVar("_Out")
 
 HALVED = "pass_shape_halved"
 
@@ -76,22 +78,20 @@ class Target:
             raise InputError(defense.refused)
         with foreign(defense.name):
             self._in_memory(self._check_outputs)
-        with self._its_code():
-            self._in_memory(lambda: self._make_ready(wanted))
+        self._passes(lambda: self._make_ready(wanted))
 
-    @contextmanager
-    def _its_code(self) -> Iterator[None]:
-        """Passes of a foreign network, which may raise anything: that fails its rows, no others."""
+    def _passes(self, run: Callable[[], _Out]) -> _Out:
+        """First passes of a foreign network, which may raise anything: that fails its rows, no
+        others. With fewer rows where memory runs out."""
         try:
-            yield
+            return self._in_memory(run)
         except RobenchError:
             raise
         except (Exception, SystemExit) as error:
             kind, name = type(error).__name__, self.defense.name
             raise RunError(f"{name} raised {kind}: {reason(error)}") from error
 
-    def _in_memory(self, run: Callable[[], None]) -> None:
-        """First passes, with fewer rows where memory runs out."""
+    def _in_memory(self, run: Callable[[], _Out]) -> _Out:
         while True:
             try:
                 return run()
@@ -102,7 +102,8 @@ class Target:
                     rows = self.shape.search
                     raise RunError(f"out of memory with passes of {rows} rows") from error
                 self.shape = self.pass_shape(1)
-                self.flags = (halved_flag(self.shape.search),)
+                others = (flag for flag in self.flags if flag.name != HALVED)
+                self.flags = (*others, halved_flag(self.shape.search))
 
     def _make_ready(self, wanted: str) -> None:
         with exact_float32():
@@ -119,18 +120,23 @@ class Target:
     @cached_property
     def _defense(self) -> SearchModel:
         """The unmodified defense as a search asks it."""
-        few = self.pixels(slice(0, self.shape.search))
-        probe = Probe(few, self.shape.search, self.no_gradient)
         # Plain layers may run in several threads, the unmodified ones too.
         traced, itself = self.search.traced, "the unmodified defense"
-        with exact_float32():
-            return as_it_is(self.model, self._exact, itself, probe, traced=traced)
+
+        def run() -> SearchModel:
+            few = self.pixels(slice(0, self.shape.search))
+            probe = Probe(few, self.shape.search, self.no_gradient)
+            with exact_float32():
+                return as_it_is(self.model, self._exact, itself, probe, traced=traced)
+
+        return self._passes(run)
 
     def normalization_warning(self, where: slice) -> str | None:
         """One line when the normalisation looks wrong on some of the images, else None."""
         images, labels = self.pixels(where), self.labels[where]
-        with self._its_code():
-            return normalization_warning(self.defense, images, labels, self.shape.judge)
+        return self._passes(
+            lambda: normalization_warning(self.defense, images, labels, self.shape.judge)
+        )
 
     def why_not(self, attack: Attack, component: str) -> str | None:
         """Why an attack cannot run on this defense, or None."""
@@ -165,12 +171,15 @@ class Target:
     @cached_property
     def logit_probe(self) -> str:
         """SHA-256 of the float32 logits of the first 8 ids: a resume must find the same bits."""
-        return clean_probe(self.model, self._probed(), self.shape.judge)
+        return self._passes(lambda: clean_probe(self.model, self._probed(), self.shape.judge))
 
     @cached_property
     def behaviour(self) -> Behaviour:
         """Noisy logits and gradients on the same images."""
-        return probe(self.model, self._probed(), self.shape.judge, self.no_gradient is None)
+        differentiable = self.no_gradient is None
+        return self._passes(
+            lambda: probe(self.model, self._probed(), self.shape.judge, differentiable)
+        )
 
     def _probed(self) -> Tensor:
         return self.pixels(slice(0, IMAGES))
@@ -190,13 +199,8 @@ class Target:
     def pass_seconds(self, attack: Attack) -> PassSeconds:
         """Measured time of a pass of an attack; kernels are warmed up on the way."""
         search = self.searched_by(attack)
-
-        def run() -> None:
-            self._seconds[search.note] = self._measure_passes(search)
-
         if search.note not in self._seconds:
-            with self._its_code():
-                self._in_memory(run)
+            self._seconds[search.note] = self._passes(lambda: self._measure_passes(search))
         return self._seconds[search.note]
 
     def _measure_passes(self, search: SearchModel) -> PassSeconds:

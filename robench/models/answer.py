@@ -17,7 +17,7 @@ class Member(nn.Module):
     def __init__(self, network: nn.Module, key: int | str) -> None:
         super().__init__()
         self.network, self.key = network, key
-        self.train(network.training)
+        self.training = getattr(network, "training", False)  # a frozen TorchScript one has none
 
     def forward(self, x: Tensor) -> Any:
         return member(self.network(x), self.key)

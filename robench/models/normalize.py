@@ -114,7 +114,7 @@ class Normalized(nn.Sequential):
     def __init__(self, normalization: Normalization, network: nn.Module) -> None:
         layers = OrderedDict(normalize=Normalize(normalization), network=network)
         super().__init__(layers)
-        self.train(network.training)
+        self.training = getattr(network, "training", False)  # a frozen TorchScript one has none
 
 
 def normalized(network: nn.Module, normalization: Normalization) -> nn.Module:

@@ -163,7 +163,9 @@ class Probe:
         """Share of the images with the reference's prediction; 0 where anything is not finite."""
         try:
             logits, gradient = self.outputs(forward, channels_last)
-        except RuntimeError as error:  # a layer that bf16 does not have
+        except (
+            Exception
+        ) as error:  # a layer that bf16 does not have, or code that has no use for it
             if out_of_memory(error):
                 raise
             return 0.0
@@ -200,12 +202,13 @@ def _low(frozen: nn.Module, plain: SearchModel) -> tuple[Forward, str]:
 
 def _frozen_copy(model: nn.Module) -> nn.Module | None:
     try:
-        frozen = copy.deepcopy(model)
-    except (TypeError, RuntimeError, AttributeError, NotImplementedError):
-        return None  # foreign modules may hold locks, files or graph tensors
+        with torch.no_grad():  # or a TorchScript module's copies would be results of an operation
+            frozen = copy.deepcopy(model)
+    except Exception:  # foreign modules may hold locks, files or graph tensors, and refuse at will
+        return None
     for parameter in frozen.parameters():
         parameter.requires_grad_(False)
-    return _unwrapped(frozen).eval()
+    return _unwrapped(frozen)
 
 
 def _unwrapped(network: nn.Module) -> nn.Module:

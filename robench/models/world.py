@@ -55,16 +55,18 @@ def _any_algorithm() -> Iterator[None]:
 def given_back(things: Iterable[object]) -> Iterator[None]:
     """Modules among `things` come back as they were given: the mode of each submodule, gradients.
 
-    A search of another package may call `backward`; the gradients that a caller is collecting are
-    put aside and not added to.
+    Layers that a network makes at its first pass get the network's mode. A search of another
+    package may call `backward`; the gradients that a caller is collecting are put aside and not
+    added to.
     """
     networks = [thing for thing in things if isinstance(thing, nn.Module)]
-    modes = [
-        (module, module.training)
+    modes = {
+        id(module): module.training
         for network in networks
         for module in network.modules()
         if hasattr(module, "training")  # a frozen TorchScript module has none
-    ]
+    }
+    roots = [(network, getattr(network, "training", False)) for network in networks]
     parameters = [parameter for network in networks for parameter in network.parameters()]
     gradients = [(parameter, parameter.grad) for parameter in parameters]
     for parameter in parameters:
@@ -72,7 +74,10 @@ def given_back(things: Iterable[object]) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training  # not train(): a network's own may do more than that
+        for network, training in roots:
+            for module in network.modules():
+                if hasattr(module, "training"):
+                    # Not train(): a network's own may do more than that.
+                    module.training = modes.get(id(module), training)
         for parameter, gradient in gradients:
             parameter.grad = gradient

@@ -88,6 +88,7 @@ class _Tried:
             self.first = run(double)
             if double is not module and _names(double) != _names(module):
                 run(module)  # it makes layers when it is called: they are part of it
+                ready(module, what)
                 before = reached(stand_in(module), factory, also=module)
         except InputError as error:
             self.refused = weights_advice(module, what) or str(error)
