@@ -11,6 +11,7 @@ from robench.core.errors import InputError
 from robench.core.record import DefenseInfo, Record, read_record
 from robench.defenses.defense import Defense
 from robench.defenses.reference import load_defense
+from robench.defenses.settings import Shape
 from robench.evaluation.judge import Judge
 from robench.evaluation.kept import images_of
 from robench.evaluation.store import read_adversarial
@@ -38,21 +39,21 @@ def reverify(
     Raises: InputError when the record, its candidates, the defense or the images are not those.
     """
     with own_world():
-        return _reverified(path, device)
+        return _reverified(path, device, defense, dataset)
 
 
-def _reverified(path: Path, device: str) -> Reverified:
+def _reverified(path: Path, device: str, defense: str | None, dataset: str | None) -> Reverified:
     record = read_record(path)
     ids, candidates = read_adversarial(path)
     where = resolve_device(device)
     stated = record.defense
     ref = stated.ref if defense is None else defense
-    with _elsewhere("--defense REF" if defense is None else None):
-        found = _load(stated, ref)
-        if found.fingerprint != stated.fingerprint:
-            raise InputError(f"{ref!r} is not the defense of {path}: its fingerprint differs")
     with _elsewhere("--dataset REF" if dataset is None else None):
         images = images_of(record, path, dataset)
+    with _elsewhere("--defense REF" if defense is None else None):
+        found = _load(stated, ref, images.images.shape[1:])
+        if found.fingerprint != stated.fingerprint:
+            raise InputError(f"{ref!r} is not the defense of {path}: its fingerprint differs")
     rows = record.pass_shape.judge
     judge = Judge(found.model.to(where), record.threat, rows)
     chosen = images.select(ids.tolist())
@@ -66,7 +67,7 @@ def _reverified(path: Path, device: str) -> Reverified:
     return Reverified(record, len(ids), int((~survived).sum()), differ)
 
 
-def _load(stated: DefenseInfo, ref: str) -> Defense:
+def _load(stated: DefenseInfo, ref: str, shape: Shape) -> Defense:
     from_file = stated.checkpoint_sha256 is not None
     return load_defense(
         ref,
@@ -74,6 +75,7 @@ def _load(stated: DefenseInfo, ref: str) -> Defense:
         width=stated.width if from_file else None,
         num_classes=stated.num_classes if from_file else None,
         normalize=stated.normalization,
+        input_shape=shape,
     )
 
 
