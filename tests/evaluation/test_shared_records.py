@@ -53,12 +53,13 @@ def test_a_record_has_names_and_can_be_judged_again_elsewhere(place: Path) -> No
     path, record = measured(place, save_adversarial=True)
     assert (record.defense.ref, record.images.ref) == ("mine.pt", "photos")
     assert str(place.parent) not in path.read_text()
-    with pytest.raises(InputError, match=r"mine\.pt does not exist .*say --defense REF"):
-        reverify(path)
+    photos = str(place / "photos")
     with pytest.raises(InputError, match=r"say --dataset REF"):
-        reverify(path, defense=str(place / "mine.pt"))
+        reverify(path)
+    with pytest.raises(InputError, match=r"mine\.pt does not exist .*say --defense REF"):
+        reverify(path, dataset=photos)
     with pytest.raises(InputError, match=r"is not the defense of .*: its fingerprint differs$"):
-        reverify(path, defense=str(place / "a" / "other.pt"))
+        reverify(path, defense=str(place / "a" / "other.pt"), dataset=photos)
     given = ["--defense", f"{place}/mine.pt", "--dataset", f"{place}/photos"]
     done = CliRunner().invoke(app, ["verify", str(path), *given])
     assert done.exit_code == 0 and "8 images judged again" in done.stdout
