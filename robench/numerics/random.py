@@ -32,26 +32,30 @@ PURPOSES = {
 """What a draw is for; the number is part of the counter, so it never changes."""
 
 
-def _multiply(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of a product of 32-bit words held in int64."""
+Word = Tensor | int
+
+
+def _multiply(a: int, b: Word) -> tuple[Word, Word]:
+    """High and low 32 bits of a product of 32-bit words; those of a tensor are held in int64."""
     product = a * b  # wraps in int64; the mask repairs the sign of the shifted half
     return (product >> 32) & _MASK, product & _MASK
 
 
-def philox(counter: Sequence[Tensor | int], key: tuple[Tensor | int, Tensor | int]) -> Tensor:
-    """Four 32-bit words per counter: (..., 4) int64 in [0, 2^32).
+def philox(counter: Sequence[Word], key: tuple[Word, Word]) -> Tensor:
+    """Four 32-bit words per counter: (..., 4) int64 in [0, 2^32), on the device of the tensors.
 
     counter: four words, key: two words, each int64 in [0, 2^32); tensors broadcast.
     """
-    words = torch.broadcast_tensors(*(torch.as_tensor(w, dtype=torch.int64) for w in counter))  # type: ignore[no-untyped-call]
-    c0, c1, c2, c3 = words
-    k0, k1 = (torch.as_tensor(k, dtype=torch.int64) for k in key)
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    # Numbers stay numbers until they meet a tensor: they are of no device, and nothing is uploaded.
     for _ in range(_ROUNDS):
         high0, low0 = _multiply(_M0, c0)
         high1, low1 = _multiply(_M1, c2)
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)  # type: ignore[no-untyped-call]
+    words = [torch.as_tensor(word, dtype=torch.int64) for word in (c0, c1, c2, c3)]
+    return torch.stack(torch.broadcast_tensors(*words), dim=-1)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)

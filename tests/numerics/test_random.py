@@ -5,7 +5,8 @@ import hashlib
 import pytest
 import torch
 
-from robench.numerics.random import ImageDraws, philox
+from robench.numerics.random import BatchDraws, ImageDraws, philox
+from tests.pretend_cuda import pretended
 
 ONES = 0xFFFFFFFF
 
@@ -70,6 +71,20 @@ def test_distributions() -> None:
     normal = draws.normal(ids, (1000,), purpose="start")
     assert abs(normal.mean()) < 0.02 and abs(normal.std() - 1) < 0.02
     assert abs((normal.abs() < 1.959964).float().mean() - 0.95) < 0.005
+
+
+@pytest.mark.parametrize("draws", [ImageDraws(7, "test"), BatchDraws(7, 3)])
+def test_words_are_made_on_the_device_of_the_ids(draws: ImageDraws | BatchDraws) -> None:
+    ids = torch.tensor([3, 10**6, 0])
+    expected = draws.words(ids, 50, purpose="start")
+    with pretended() as cuda:
+        there = ids.to("cuda:1")
+        cuda.reset()
+        words = draws.words(there, 50, purpose="start")
+        assert words.device == there.device
+        # Keys by image come from hashes; nothing else is sent, and batches are not waited for.
+        assert cuda.uploads == cuda.syncs == int(isinstance(draws, ImageDraws))
+        assert torch.equal(words.cpu(), expected)
 
 
 @pytest.mark.gpu
