@@ -81,7 +81,7 @@ def attack(
 
 def small_cnn(num_classes: int = 10, channels: int = 3, seed: int = 0) -> nn.Module:
     """A small convolutional network with batch norm, fixed random weights, eval mode."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         network = nn.Sequential(
             nn.Conv2d(channels, 8, 3, padding=1),

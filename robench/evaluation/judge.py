@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robench.core.threat import ThreatModel
+from robench.models.global_rng import seed_torch, started_devices
 from robench.models.passes import all_threads, exact_float32
 from robench.models.view import forward_padded
 from robench.numerics.losses import margin_of
@@ -66,11 +67,10 @@ class Judge:
             return self._mean_logits(images)
 
     def _mean_logits(self, images: Tensor) -> Tensor:
-        devices = [images.device] if images.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(started_devices()):
             total = torch.zeros(())
             for repeat in range(self.repeats):
-                torch.manual_seed(repeat)
+                seed_torch(repeat)
                 total = total.to(images.device) + forward_padded(self.model, images, self.rows)
         return total / self.repeats
 

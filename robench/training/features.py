@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robench.core.errors import InputError
+from robench.models.global_rng import kept_global_rng, seed_torch
 
 
 def last_linear(network: nn.Module) -> nn.Linear:
@@ -57,10 +58,10 @@ def check_features(network: nn.Module, images: Tensor, what: str) -> None:
 def adapter(features: int, wanted: int, seed: int) -> nn.Module:
     """From `features` numbers to `wanted`: a linear map without bias, or nothing where they agree.
 
-    The global generator is left alone.
+    Global generators are left alone.
     """
     if features == wanted:
         return nn.Identity()
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    with kept_global_rng():
+        seed_torch(seed)
         return nn.Linear(features, wanted, bias=False)

@@ -4,14 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from robench.models.build import build
+from robench.models.global_rng import kept_global_rng, seed_torch
 from robench.models.normalize import normalized, parse_normalization
 from robench.training.recipe import Recipe
 
 
 def new_network(recipe: Recipe, classes: int) -> nn.Module:
-    """A freshly initialised network by the recipe's seed; the global generator is left alone."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(recipe.seed)
+    """A freshly initialised network by the recipe's seed; global generators are left alone."""
+    with kept_global_rng():
+        seed_torch(recipe.seed)
         network = build(recipe.student.arch, classes, recipe.student.width)
     return normalized(network, parse_normalization(recipe.student.normalize))
 

@@ -23,7 +23,8 @@ def global_draws(seed: int) -> Iterator[None]:
     numpy_state = np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng(range(torch.cuda.device_count()) if started else []):
-            torch.manual_seed(seed)
+            # A CUDA that somebody starts later is not to be seeded by us.
+            (torch.manual_seed if started else torch.default_generator.manual_seed)(seed)
             np.random.seed(seed)  # noqa: NPY002
             yield
     finally:
