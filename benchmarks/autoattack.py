@@ -70,14 +70,14 @@ def main(
         "shard": size,
         "peer batch": size if peer_batch is None else peer_batch,
         "device": str(where),
-        "hardware": hardware(),
+        "hardware": hardware(where),
         "attack": attack,
         "reference": reference,
     }
     check_settings(keep, settings)
     batch = size if peer_batch is None else peer_batch
     batch = batch or best_batch(keep, found.model.to(where), images, where, size)
-    facts = ", ".join(f"{k} {v}" for k, v in hardware().items())
+    facts = ", ".join(f"{k} {v}" for k, v in hardware(where).items())
     typer.echo(f"{facts}; {device_kind(where, precision)}; finished parts in {keep.resolve()}")
     typer.echo(f"{defense}, {dataset} n {n}, {norm} eps {threat.eps:.6g}, seed {seed}")
     typer.echo(f"reference:{reference} at batch size {batch}; ours: {attack} {precision}")

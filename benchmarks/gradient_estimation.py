@@ -139,7 +139,7 @@ def main(
     network, images = load_defense(defense).model.to(where).eval(), load_evalset(dataset).first(n)
     x, y = tensors(images, where)
     attack = f"gradient_estimation[schedule={steps}x{probes}]"
-    facts = ", ".join(f"{key} {value}" for key, value in hardware().items())
+    facts = ", ".join(f"{key} {value}" for key, value in hardware(where).items())
     typer.echo(f"{facts}; {device_kind(where, 'fp32')}")
     typer.echo(f"{defense}, {dataset} n {len(y)}, linf eps 8/255, {steps} steps of {probes} probes")
     theirs, ours = [], []

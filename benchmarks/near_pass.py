@@ -28,7 +28,7 @@ def main(
 ) -> None:
     """One line for each architecture, precision and side of the window."""
     torch.set_num_threads(1)
-    typer.echo(", ".join(f"{k} {v}" for k, v in hardware().items()))
+    typer.echo(", ".join(f"{k} {v}" for k, v in hardware(torch.device("cpu")).items()))
     with exact_float32(), torch.no_grad():
         for name in arch or ["resnet18", "preactresnet18"]:
             network = normalized(build(name, 10, width), parse_normalization(normalize)).eval()

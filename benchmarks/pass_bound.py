@@ -41,7 +41,7 @@ def main(
     ),
 ) -> None:
     """One line for the reference and one for each precision of ours. CPU only."""
-    typer.echo(", ".join(f"{k} {v}" for k, v in hardware().items()))
+    typer.echo(", ".join(f"{k} {v}" for k, v in hardware(CPU).items()))
     found = load_defense(defense)
     network = found.model.requires_grad_(False)
     settle_memory()

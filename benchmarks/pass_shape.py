@@ -27,9 +27,10 @@ def main(
     device: Annotated[str, typer.Option()] = "auto",
 ) -> None:
     """Print one line per defense and kind of pass."""
-    typer.echo(", ".join(f"{k} {v}" for k, v in hardware().items()))
+    where = resolve_device(device)
+    typer.echo(", ".join(f"{k} {v}" for k, v in hardware(where).items()))
     for name in defense or ["fast-at-resnet18-w32", "natural-resnet18"]:
-        measure(name, rounds, resolve_device(device))
+        measure(name, rounds, where)
 
 
 def measure(name: str, rounds: int, device: torch.device) -> None:

@@ -123,7 +123,7 @@ def main(
 ) -> None:
     """Print seconds, ratios to the faster peer, and robust accuracies."""
     where = resolve_device(device)
-    facts = ", ".join(f"{k} {v}" for k, v in hardware().items())
+    facts = ", ".join(f"{k} {v}" for k, v in hardware(where).items())
     typer.echo(f"{facts}; {device_kind(where, 'auto')}; n {n}, {STEPS} steps, {rounds} rounds")
     for name in defense or ["fast-at-resnet18-w32", "natural-resnet18"]:
         compare(name, n, rounds, where, peer_batch)

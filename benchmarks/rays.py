@@ -213,7 +213,7 @@ def main(
     """Print seconds, their ratio, accuracies, and how many images `compat` and theirs differ in."""
     where, radius = resolve_device(device), parse_number(eps)
     code = released(peer, where)
-    facts = ", ".join(f"{key} {value}" for key, value in hardware().items())
+    facts = ", ".join(f"{key} {value}" for key, value in hardware(where).items())
     typer.echo(f"{facts}; {device_kind(where, 'fp32')}")
     typer.echo(f"theirs: uclaml/RayS at {revision(peer)}, lines changed to run here:")
     for change in code.changes:

@@ -287,7 +287,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     where, teachers = resolve_device(device), {"robust": robust, "clean": clean}
-    facts = ", ".join(f"{key} {value}" for key, value in hardware().items())
+    facts = ", ".join(f"{key} {value}" for key, value in hardware(where).items())
     typer.echo(f"{facts}; {device_kind(where, 'auto')}; teachers {robust}, derived {clean}")
     report_peer(peer, where)
     train = load_evalset("cifar10", "train").first((AGREED + steps) * batch)

@@ -14,7 +14,7 @@ from torch import nn
 from robench.audit import TESTS
 from robench.audit.budget import QUICK, Budget
 from robench.audit.finding import Finding, Report, not_run
-from robench.audit.subject import Subject, on_device
+from robench.audit.subject import Subject
 from robench.core.errors import InputError
 from robench.core.files import atomic_write, check_writable
 from robench.core.project import records_place
@@ -24,6 +24,8 @@ from robench.defenses.defense import Defense, foreign
 from robench.defenses.reference import load_for
 from robench.evaluation.run import Options, loaded, threat_for
 from robench.evaluation.store import safe_name
+from robench.models.devices import current, on_device
+from robench.models.global_rng import seed_torch
 from robench.models.passes import device_kind, resolve_device
 from robench.models.world import given_back, own_world
 
@@ -56,8 +58,10 @@ def audit(
     Networks that are given come back as they were, and so do PyTorch's settings.
     Raises: InputError for what cannot be used.
     """
-    with given_back([defense, surrogate]), own_world():
-        return _audited(defense, budget, surrogate, options or Options(), watch)
+    options = options or Options()
+    device = resolve_device(options.device)
+    with given_back([defense, surrogate]), current(device), own_world():
+        return _audited(defense, budget, surrogate, options, device, watch)
 
 
 def _audited(
@@ -65,6 +69,7 @@ def _audited(
     budget: Budget,
     surrogate: str | nn.Module | None,
     options: Options,
+    device: torch.device,
     watch: Watch,
 ) -> Audit:
     if options.norm != "linf":
@@ -78,9 +83,8 @@ def _audited(
     path = folder / safe_name(images.name) / safe_name(found.name) / "audit.json"
     check_writable(path.parent)
     other = None if surrogate is None else _surrogate(surrogate, images)
-    device = resolve_device(options.device)
     report = _draft(found, images, threat, budget, options.seed, device, other)
-    torch.manual_seed(options.seed)  # own_world gives the caller's state back
+    seed_torch(options.seed)  # own_world gives the caller's state back
     with foreign(found.name):
         subject = Subject(
             on_device(found.model, device),

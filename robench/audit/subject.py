@@ -1,6 +1,5 @@
 """Subject: the float32 unmodified defense and its images, as every test sees them."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -196,8 +195,3 @@ class Subject:
             standing.put(rows, block.rows)
             candidates[rows] = block.candidates
         return Outcome(standing["broken_by"] > 0, candidates)
-
-
-def on_device(model: nn.Module, device: torch.device) -> nn.Module:
-    """The network itself on the CPU, a copy on another device: the user's stays where it is."""
-    return model if device.type == "cpu" else copy.deepcopy(model).to(device)

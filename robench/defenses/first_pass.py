@@ -12,6 +12,7 @@ from robench.core.errors import InputError
 from robench.defenses.defense import foreign
 from robench.defenses.settings import Shape
 from robench.models.answer import Member, find_logits, member
+from robench.models.devices import current
 from robench.models.global_rng import seeded_global_rng
 
 _ROWS = 2
@@ -76,12 +77,13 @@ def first_pass(network: nn.Module, input_shape: Shape, classes: int | None, what
 def _answered(network: nn.Module, shape: Shape) -> tuple[Any, int]:
     """The answer, and the number of rows to which it was given."""
     some = next(iter([*network.parameters(), *network.buffers()]), torch.empty(0))
-    try:
-        return network(torch.rand(_ROWS, *shape).to(some.device)), _ROWS
-    except Exception as error:
-        for rows in _OTHER_ROWS:
-            try:
-                return network(torch.rand(rows, *shape).to(some.device)), rows
-            except Exception as other:
-                error.add_note(f"{rows} rows: {type(other).__name__}")
-        raise
+    with current(some.device):  # the network's own, whatever device it is to be scored on
+        try:
+            return network(torch.rand(_ROWS, *shape).to(some.device)), _ROWS
+        except Exception as error:
+            for rows in _OTHER_ROWS:
+                try:
+                    return network(torch.rand(rows, *shape).to(some.device)), rows
+                except Exception as other:
+                    error.add_note(f"{rows} rows: {type(other).__name__}")
+            raise

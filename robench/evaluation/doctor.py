@@ -58,9 +58,11 @@ def _devices() -> list[Finding]:
     cpu = torch.device("cpu")
     searched = resolve_precision("auto", cpu)
     found = [Finding("cpu", "ok", f"{cpu_class()}, {torch.get_num_threads()} threads, {searched}")]
-    if torch.cuda.is_available():
-        found.append(Finding("cuda", "ok", torch.cuda.get_device_name()))
-    else:
+    for index in range(torch.cuda.device_count()):
+        device = torch.device("cuda", index)
+        about = f"{torch.cuda.get_device_name(device)}, {resolve_precision('auto', device)}"
+        found.append(Finding(str(device), "ok", about))
+    if not torch.cuda.device_count():
         found.append(Finding("cuda", "warn", "no CUDA device", "runs on the CPU, just slower"))
     return found
 

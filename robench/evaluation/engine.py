@@ -21,6 +21,7 @@ from robench.evaluation.pace import Pace, Report
 from robench.evaluation.standing import Standing
 from robench.evaluation.store import RecordFile, Shard, united_components
 from robench.evaluation.target import HALVED, Target, halved_flag
+from robench.models.devices import let_go
 from robench.models.global_rng import seeded_global_rng
 from robench.models.passes import (
     device_kind,
@@ -95,7 +96,7 @@ def draft_record(target: Target, job: Job) -> Record:
         search_model=search.note,
         cost=Cost(started=datetime.now(UTC).isoformat(timespec="seconds")),
         versions=_versions(),
-        hardware=hardware(),
+        hardware=hardware(target.device),
         verdicts=Verdicts(),
     )
 
@@ -322,8 +323,7 @@ class _Run:
         self._keep(halved_flag(rows))
         # One pass shape for the whole of an image's search.
         self.standing.forget((~self.standing["settled"]).nonzero()[:, 0])
-        if self.target.device.type == "cuda":
-            torch.cuda.empty_cache()
+        let_go(error, self.target.device)
 
     def _keep(self, flag: Flag) -> None:
         self.lasting[flag.name] = flag

@@ -15,6 +15,7 @@ from robench.defenses.settings import Shape
 from robench.evaluation.judge import Judge
 from robench.evaluation.kept import images_of
 from robench.evaluation.store import read_adversarial
+from robench.models.devices import current, on_device
 from robench.models.passes import resolve_device
 from robench.models.world import own_world
 
@@ -55,12 +56,13 @@ def _reverified(path: Path, device: str, defense: str | None, dataset: str | Non
         if found.fingerprint != stated.fingerprint:
             raise InputError(f"{ref!r} is not the defense of {path}: its fingerprint differs")
     rows = record.pass_shape.judge
-    judge = Judge(found.model.to(where), record.threat, rows)
     chosen = images.select(ids.tolist())
-    clean = torch.from_numpy(chosen.images).to(where).float() / 255
-    labels = torch.from_numpy(chosen.labels).to(where)
-    judged = judge.verify(clean, candidates.to(where), labels)
-    survived = (judge.logits(clean).argmax(1) == labels) & ~judged.broken
+    with current(where):
+        judge = Judge(on_device(found.model, where), record.threat, rows)
+        clean = torch.from_numpy(chosen.images).to(where).float() / 255
+        labels = torch.from_numpy(chosen.labels).to(where)
+        judged = judge.verify(clean, candidates.to(where), labels)
+        survived = (judge.logits(clean).argmax(1) == labels) & ~judged.broken
     known = dict(zip(record.verdicts.id, record.verdicts.survived, strict=True))
     pairs = zip(ids.tolist(), survived.tolist(), strict=True)
     differ = [i for i, fresh in pairs if known.get(i) != fresh]

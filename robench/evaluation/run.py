@@ -24,6 +24,7 @@ from robench.evaluation.result import Result
 from robench.evaluation.store import RecordFile, Shard, superseded
 from robench.evaluation.surrogate import Surrogates
 from robench.evaluation.target import Target
+from robench.models.devices import current
 from robench.models.passes import resolve_device
 from robench.models.world import given_back, own_world
 
@@ -91,7 +92,7 @@ def evaluate(
     records: list[Record] = []
     warnings: list[str] = []
     read: list[str] = []
-    with given_back(defenses), own_world():
+    with given_back(defenses), current(resolve_device(chosen.device)), own_world():
         named = resolve_attacks(attacks)
         for one in defenses:
             running = _Evaluation(one, named, chosen)

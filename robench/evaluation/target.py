@@ -1,6 +1,6 @@
 """Target: one defense and one image set, made ready on one device and shared by all attacks."""
 
-import copy
+import dataclasses
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -22,6 +22,7 @@ from robench.evaluation.behaviour import IMAGES, clean_probe, probe
 from robench.evaluation.flags import defense_flags
 from robench.evaluation.judge import Judge
 from robench.evaluation.pace import PassSeconds
+from robench.models.devices import let_go, on_device
 from robench.models.passes import (
     exact_float32,
     out_of_memory,
@@ -65,7 +66,7 @@ class Target:
         self.images = torch.from_numpy(images.images).to(device)
         self.labels = torch.from_numpy(images.labels).to(device)
         self.ids = torch.from_numpy(images.ids).to(device)
-        self.model = _on_device(defense.model, device)
+        self.model = on_device(defense.model, device)
         self.shape = pass_shape(device, self.images[0].numel())
         if defense.rows is not None:
             self.shape = PassShape(defense.rows, defense.rows)
@@ -101,6 +102,7 @@ class Target:
                 if self.shape.search == 1 or self.defense.rows is not None:
                     rows = self.shape.search
                     raise RunError(f"out of memory with passes of {rows} rows") from error
+                let_go(error, self.device)
                 self.shape = self.pass_shape(1)
                 others = (flag for flag in self.flags if flag.name != HALVED)
                 self.flags = (*others, halved_flag(self.shape.search))
@@ -134,9 +136,9 @@ class Target:
     def normalization_warning(self, where: slice) -> str | None:
         """One line when the normalisation looks wrong on some of the images, else None."""
         images, labels = self.pixels(where), self.labels[where]
-        return self._passes(
-            lambda: normalization_warning(self.defense, images, labels, self.shape.judge)
-        )
+        # Of the copy on the device: on the CPU a GPU's network can take minutes.
+        here = dataclasses.replace(self.defense, model=self.model)
+        return self._passes(lambda: normalization_warning(here, images, labels, self.shape.judge))
 
     def why_not(self, attack: Attack, component: str) -> str | None:
         """Why an attack cannot run on this defense, or None."""
@@ -299,15 +301,3 @@ def halved_flag(rows: int) -> Flag:
     """That passes have fewer rows than they should."""
     message = f"out of memory: passes of {rows} rows from there on, verdicts may round otherwise"
     return Flag(name="pass_shape_halved", level="info", message=message, value=rows)
-
-
-def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """The module itself where it already is on the device, else a copy: the user's stays put.
-
-    A copy as well where its tensors were made in inference mode: no gradient goes through those.
-    """
-    tensors = [*model.parameters(), *model.buffers()]
-    there = all(tensor.device.type == device.type for tensor in tensors)
-    if there and not any(tensor.is_inference() for tensor in tensors):
-        return model
-    return copy.deepcopy(model).to(device)

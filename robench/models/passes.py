@@ -27,18 +27,25 @@ def cpu_class() -> str:
 
 
 def resolve_device(text: str) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:1`. Raises: InputError for a device that is not there."""
+    """`auto`, `cpu`, `cuda`, `cuda:1`; a GPU always with its index, `cuda` is the current one.
+
+    Raises: InputError for a device that is not there.
+    """
     if text == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        text = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(text)
     except RuntimeError:
         raise InputError(f"unknown device {text!r}: expected auto, cpu or cuda") from None
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device {text!r} is not supported: expected auto, cpu or cuda")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {text!r} is not there: {torch.cuda.device_count()} CUDA devices")
-    return device
+    return torch.device(
+        "cuda", torch.cuda.current_device() if device.index is None else device.index
+    )
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -50,8 +57,14 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         raise InputError(f"unknown precision {precision!r}: expected {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
-    gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_class() != "other"
-    return "bf16" if gains else "fp32"
+    return "bf16" if _gains_from_bf16(device) else "fp32"
+
+
+def _gains_from_bf16(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return cpu_class() != "other"
+    with torch.cuda.device(device):  # it is the current device that is asked
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def device_kind(device: torch.device, precision: str) -> str:
@@ -135,13 +148,13 @@ def side_by_side(run: Callable[[_In], _Out], inputs: Iterable[_In]) -> Iterator[
     return map(run, inputs) if workers == 1 else _pool(workers).map(run, inputs)
 
 
-def hardware() -> dict[str, str]:
-    """What the measurement ran on, for people."""
+def hardware(device: torch.device) -> dict[str, str]:
+    """What a measurement on `device` ran on, for people."""
     found = {"machine": platform.machine(), "threads": str(torch.get_num_threads())}
     name = torch.cpu.get_capabilities().get("cpu_name")
     found["cpu"] = f"{name or platform.processor() or 'unknown'} ({cpu_class()})"
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
     return found
 
 
@@ -162,9 +175,21 @@ def exact_float32() -> Iterator[None]:
         cudnn.benchmark, cudnn.deterministic = before
 
 
+_NO_MEMORY = (
+    "can't allocate memory",  # the CPU allocator raises a plain RuntimeError
+    "not enough memory",
+    "cuda error: out of memory",
+    "cuda out of memory",
+    "_alloc_failed",  # CUBLAS_STATUS_, CUDNN_STATUS_ and their like
+    "_allocation_failed",  # CUDNN_STATUS_INTERNAL_ERROR_DEVICE_, _HOST_
+    "unable to find an engine",  # cuDNN: none fits into the workspace that is left
+)
+"""What libraries say in errors of a general class, in lower case."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether what was raised says that the device's or the machine's memory is full."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    text = str(error)  # the CPU allocator raises a plain RuntimeError
-    return "can't allocate memory" in text or "not enough memory" in text
+    text = str(error).lower()
+    return any(said in text for said in _NO_MEMORY)

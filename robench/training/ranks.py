@@ -17,16 +17,21 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from robench.core.errors import RunError
+from robench.models.passes import resolve_device
 
 Value = TypeVar("Value")
 
 
-def own_device(device: torch.device) -> torch.device:
-    """The GPU of this process among those of its machine; any other device as it is."""
+def own_device(text: str) -> torch.device:
+    """The device that `text` asks for; of GPUs without an index the one of this process.
+
+    Raises: InputError for a device that is not there.
+    """
     local = os.environ.get("LOCAL_RANK")
-    if device.type == "cuda" and device.index is None and local is not None:
-        return torch.device("cuda", int(local))
-    return device
+    # Before any GPU is asked for: the current one is the same for every process of the machine.
+    if local is not None and text in ("auto", "cuda") and torch.cuda.is_available():
+        text = f"cuda:{local}"
+    return resolve_device(text)
 
 
 @dataclass(frozen=True)

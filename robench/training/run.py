@@ -10,7 +10,8 @@ from robench.core.files import check_writable
 from robench.core.folders import runs_folder
 from robench.data.evalset import EvalSet
 from robench.data.open import base_name, load_evalset
-from robench.models.passes import out_of_memory, resolve_device
+from robench.models.devices import current
+from robench.models.passes import out_of_memory
 from robench.models.world import own_world
 from robench.training.checkpoint import RECIPE_FILE, STATE_FILE
 from robench.training.interrupt import deferred_interrupts
@@ -92,9 +93,14 @@ def train_recipe(
     """
     folder = out or run_folder(recipe)
     _refuse_other(folder, recipe)
-    where = own_device(resolve_device(device))
+    where = own_device(device)
     # Deterministic kernels and true float32: what a resumed run is compared with.
-    with own_world(), Ranks.joined(where) as ranks, deferred_interrupts() as interruption:
+    with (
+        current(where),
+        own_world(),
+        Ranks.joined(where) as ranks,
+        deferred_interrupts() as interruption,
+    ):
         try:
             sitting = Sitting(recipe, folder, where, ranks, test, watcher or Watcher())
             return sitting.to_the_end(interruption)

@@ -320,7 +320,7 @@ class Sitting:
             "teachers": json.dumps(teachers, sort_keys=True),
             "recipe": recipe_toml(portable_recipe(recipe)),
             "device_kind": device_kind(self.device, self.precision),
-            "hardware": json.dumps(hardware(), sort_keys=True),
+            "hardware": json.dumps(hardware(self.device), sort_keys=True),
         }
 
 

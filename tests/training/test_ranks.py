@@ -12,12 +12,14 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from robench.core.errors import RunError
+from robench.core.errors import InputError, RunError
 from robench.data.open import load_evalset
+from robench.training import run
 from robench.training.methods.bmtard import BMTARD
-from robench.training.ranks import Ranks
-from robench.training.run import train
+from robench.training.ranks import Ranks, own_device
+from robench.training.run import train, train_recipe
 from robench.training.sitting import Watcher
+from tests.pretend_cuda import pretended
 from tests.training.conftest import write_train_part
 from tests.training.test_engine import recipe, trainer
 
@@ -127,6 +129,49 @@ def test_a_whole_run_is_scored_written_and_told_once(
     first, second = (result["run"] for result in two_ranks)
     assert first["clean"] == second["clean"] and first["epoch"] == second["epoch"] == 1
     assert (first["said"], second["said"]) == (["epoch"], [])
+
+
+@pytest.mark.parametrize("text", ["auto", "cuda"])
+def test_every_process_has_a_gpu_of_its_own_and_no_context_on_another(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the time anything asks for a GPU, the current one is that of this process."""
+    seen: list[int] = []
+
+    def asked(*args: object) -> None:
+        seen.append(torch.cuda.current_device())
+
+    class Stopped(Exception):
+        pass
+
+    def sitting(*args: object) -> None:
+        asked()
+        raise Stopped
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(dist, "init_process_group", asked)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(run, "Sitting", sitting)
+    with pretended() as cuda:
+        monkeypatch.setattr(torch.cuda, "init", asked)
+        with pytest.raises(Stopped):
+            train_recipe(recipe(), out=tmp_path / "run", device=text)
+        assert seen == [1, 1, 1] and cuda.current == 0
+
+
+def test_a_gpu_that_is_named_is_taken_and_one_too_many_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pretended():
+        assert str(own_device("cuda")) == "cuda:0"
+        monkeypatch.setenv("LOCAL_RANK", "2")
+        assert [str(own_device(text)) for text in ("cpu", "cuda:1")] == ["cpu", "cuda:1"]
+        with pytest.raises(InputError, match="'cuda:2' is not there: 2 CUDA devices"):
+            own_device("auto")
+    assert str(own_device("auto")) == "cpu" or torch.cuda.is_available()
 
 
 if __name__ == "__main__":
