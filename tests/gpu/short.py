@@ -14,10 +14,14 @@ SHORT: dict[str, object] = {
 """Of the parameters that an attack has, by name."""
 
 
+def parameters(name: str) -> set[str]:
+    """Names of the attack's parameters."""
+    return {field.name for field in fields(ATTACKS.load(name))}
+
+
 def short(name: str, **changes: object) -> str:
     """The attack with parameters, as `--attacks` takes it."""
-    attack = ATTACKS.load(name)
-    own = {field.name for field in fields(attack)}
+    own = parameters(name)
     chosen = {**{key: value for key, value in SHORT.items() if key in own}, **changes}
     inside = ",".join(f"{key}={value}" for key, value in chosen.items())
     return f"{name}[{inside}]" if inside else name
