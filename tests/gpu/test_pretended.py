@@ -205,6 +205,7 @@ def world() -> dict[str, object]:
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
 def test_nothing_is_left_behind(error: type[BaseException] | None) -> None:
     before = world()
+    assert not before["overwrites"] and before["modes"] == 0
     kept: list[Tensor] = []
 
     def inside(cuda: Cuda) -> None:
