@@ -350,7 +350,9 @@ class _Run:
             self.target.set.notes,
         )
         mixed = [_MIXED] if self.job.mixed_hardware else []
-        record.flags = (*self.target.flags, *derived, *mixed, *self.lasting.values())
+        # What happened in this sitting is the later word on memory.
+        own = (flag for flag in self.target.flags if flag.name not in self.lasting)
+        record.flags = (*own, *derived, *mixed, *self.lasting.values())
         record.cost.seconds = round(self.seconds_before + time.monotonic() - self.begun, 3)
         started = time.monotonic()
         self.file.save(record)

@@ -163,9 +163,7 @@ class Probe:
         """Share of the images with the reference's prediction; 0 where anything is not finite."""
         try:
             logits, gradient = self.outputs(forward, channels_last)
-        except (
-            Exception
-        ) as error:  # a layer that bf16 does not have, or code that has no use for it
+        except Exception as error:  # a layer that bf16 does not have, code that cannot take it
             if out_of_memory(error):
                 raise
             return 0.0

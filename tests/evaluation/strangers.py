@@ -46,7 +46,9 @@ def net(how: Forward, **members: Any) -> Callable[[], nn.Module]:
 
 def features(s: Any, x: Tensor) -> Tensor:
     """(B, 16, 4, 4) contiguous or not, as its input is."""
-    return s.net[:7](x)  # type: ignore[no-any-return]
+    for layer in list(s.net)[:7]:
+        x = layer(x)
+    return x
 
 
 def linear(inputs: int = 192) -> Callable[[], nn.Module]:

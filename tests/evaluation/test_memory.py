@@ -26,7 +26,7 @@ class Full(nn.Module):
         self.network = small_cnn(4)
 
     def forward(self, x: Tensor) -> Tensor:
-        if FULL and len(x) > 4:
+        if len(x) > 4 and FULL:  # nothing traces it: copies see it as well
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\n2 GiB")
         return self.network(x)  # type: ignore[no-any-return]
 
@@ -62,7 +62,7 @@ def test_memory_that_is_full_from_there_on_halves_the_passes(
     found = robench.evaluate(Full().eval(), "fgsm", dataset=data(), out=tmp_path / "full")
     row, record = found.rows[0], found.records[0]
     assert row.status == "done" and [flag.name for flag in row.flags] == ["pass_shape_halved"]
-    assert record.pass_shape.judge <= 4 and record.pass_shape.search <= 8
+    assert record.pass_shape.judge <= 4 and record.pass_shape.search <= 4
     survived = [verdict.survived for verdict in record.verdicts]
     assert survived == [verdict.survived for verdict in plain.records[0].verdicts]
 

@@ -64,15 +64,25 @@ def test_it_runs_under_every_attack(name: str, tmp_path: Path) -> None:
     assert not [f.name for row in result.rows for f in row.flags if f.level == "fail"]
 
 
+def test_layers_made_at_the_first_call_get_the_mode_of_their_network(tmp_path: Path) -> None:
+    network = RUN["layers made at the first call"]().train()
+    network.net.eval()  # type: ignore[operator, union-attr]
+    scored(network, tmp_path)
+    assert network.training and network.head.training  # type: ignore[union-attr]
+    assert not network.net.training  # type: ignore[union-attr]
+
+
 def test_a_view_network_gets_the_verdicts_of_the_same_network_with_flatten(tmp_path: Path) -> None:
     views = net(lambda s, x: s.net[8](strangers.features(s, x).view(x.size(0), -1)))
     plain = net(lambda s, x: s.net[8](strangers.features(s, x).flatten(1)))
     found = [
-        [record.verdicts for record in scored(make(), tmp_path / name, eps=0.2).records]
+        scored(make(), tmp_path / name, eps=0.2).records
         for name, make in (("views", views), ("plain", plain))
     ]
-    assert found[0] == found[1]
-    assert any(not verdict.survived for verdict in found[0][0])
+    seen, same = ([record.verdicts for record in records] for records in found)
+    assert seen == same and any(not verdict.survived for verdict in seen[0])
+    assert found[0][0].search_model == found[1][0].search_model
+    assert "convolutions fused, channels-last" in found[0][0].search_model
 
 
 @pytest.mark.parametrize("name", FLAGGED)
