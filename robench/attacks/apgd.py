@@ -17,6 +17,7 @@ from robench.numerics import losses
 from robench.numerics.auto_pgd import auto_pgd
 from robench.numerics.losses import Loss, loss_named, margin_of
 from robench.numerics.projections import distance, feasible_box, per_row, project
+from robench.numerics.rows import in_fixed_rows
 
 TARGETED: dict[str, Loss] = {
     "dlr_targeted": losses.dlr_targeted,
@@ -35,6 +36,13 @@ def starting_points(
     length = distance(noise, threat.norm).clamp(min=1e-12).to(noise.dtype)
     delta = project(threat.eps * (noise / per_row(length, noise)), threat)
     return torch.clamp(images + delta, *feasible_box(images, threat))
+
+
+def values_of(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
+    """(A,) the losses that steps are compared by, rounded the same however many rows there are."""
+    if logits.device.type == "cpu":
+        return loss(logits, labels)[0]
+    return in_fixed_rows(lambda z, own: loss(z, own)[0], logits, labels)
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,9 @@ class APGD:
             logits, gradient, values = self.mean_pass(view, loss, x, labels[rows], ids[rows])
             margin = margin_of(logits, own[rows])
             nearer = margin < margins[rows]
-            nearest[rows[nearer]], margins[rows[nearer]] = x[nearer], margin[nearer]
+            # Of every row: to pick the nearer ones, a GPU has to be asked how many they are.
+            nearest[rows] = torch.where(per_row(nearer, x), x, nearest[rows])
+            margins[rows] = torch.where(nearer, margin, margins[rows])
             return values, gradient, view.offer(ids[rows], x, logits)
 
         auto_pgd(
@@ -153,13 +163,13 @@ class APGD:
         """Logits (A, K), gradient (A, C, H, W) and loss (A,), averaged over `eot` passes."""
         exact = self.compat or self.eot > 1
         logits, gradient = view.loss_gradient(loss, x, labels, ids, exact=exact)
-        values = loss(logits, labels)[0]
+        values = values_of(loss, logits, labels)
         if self.eot == 1:
             return logits, gradient, values
         for _ in range(self.eot - 1):
             more, slope = view.loss_gradient(loss, x, labels, ids, exact=True)
             logits, gradient = logits + more, gradient + slope
-            values = values + loss(more, labels)[0]
+            values = values + values_of(loss, more, labels)
         return logits / self.eot, gradient / self.eot, values / self.eot
 
 

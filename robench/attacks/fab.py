@@ -17,6 +17,7 @@ from robench.core.threat import Norm, ThreatModel
 from robench.numerics.hyperplane import dual_norm, move_onto, row_sum
 from robench.numerics.losses import margin_targeted
 from robench.numerics.projections import distance, per_row
+from robench.numerics.rows import going_on
 
 CLASSES_TOGETHER = 9
 """Classes that the untargeted search differentiates in one call; no result depends on it."""
@@ -151,21 +152,21 @@ class FAB:
         Below 61 % a gradient pass at once costs more (it takes 2.6 forward passes).
         """
         found = Found(images.clone(), torch.full_like(ids, torch.inf, dtype=torch.float64))
-        rows, u = torch.arange(len(ids), device=ids.device), start
+        rows, x, u = torch.arange(len(ids), device=ids.device), images, start
         for _ in range(self.steps):
-            x = images[rows]
             u = self.step(u, x, linearise(u, rows), threat.norm)
             logits = view.logits(u, ids[rows])
             hit = misclassified(logits, labels[rows])
             reach = distance(u - x, threat.norm).masked_fill(~hit, torch.inf)
             nearer = reach < found.reach[rows]
-            found.closest[rows[nearer]] = u[nearer]
-            found.reach[rows[nearer]] = reach[nearer]
-            open_ = ~self.settled(view, ids[rows], u, logits, reach <= threat.eps)
+            found.closest[rows] = torch.where(per_row(nearer, u), u, found.closest[rows])
+            found.reach[rows] = torch.where(nearer, reach, found.reach[rows])
+            kept = going_on(self.settled(view, ids[rows], u, logits, reach <= threat.eps))
             u = torch.where(per_row(hit, u), x + self.beta * (u - x), u)
-            rows, u = rows[open_], u[open_]
-            if not len(rows):
-                break
+            if kept is not None:
+                rows, x, u = rows[kept], x[kept], u[kept]
+                if not len(rows):
+                    break
         return found
 
     def step(self, u: Tensor, images: Tensor, plane: Plane, norm: Norm) -> Tensor:
@@ -187,13 +188,14 @@ class FAB:
         following = (1 - a) * (here + self.eta * d1) + a * (home + self.eta * d2)
         return following.clamp(0, 1).reshape(u.shape)
 
-    def settled(self, view: View, ids: Tensor, u: Tensor, logits: Tensor, near: Tensor) -> Tensor:
+    def settled(
+        self, view: View, ids: Tensor, u: Tensor, logits: Tensor, near: Tensor
+    ) -> Tensor | None:
         """Offer the hits within eps, `near` (A,) bool: (A,) bool of rows of images now settled."""
-        none = torch.zeros_like(near)
-        if not self.stop_at_eps or not bool(near.any()):
-            return none
-        settled = view.offer(ids[near], u[near], logits[near])
-        return none if settled is None else torch.isin(ids, ids[near][settled])
+        if not self.stop_at_eps:
+            return None
+        # A NaN logit is no belief: the others are not judged.
+        return view.offer(ids, u, logits.masked_fill(~near[:, None], torch.nan))
 
     def outcome(
         self,

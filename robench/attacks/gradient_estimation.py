@@ -15,6 +15,7 @@ from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
 from robench.numerics.losses import margin_of
 from robench.numerics.projections import feasible_box, per_row
+from robench.numerics.rows import going_on
 
 PAIRS = 50
 """Pairs of probes that share one `probe` of the draws: part of what a draw is, so it never
@@ -172,9 +173,9 @@ class GradientEstimation:
                 step=step,
             )
             x = (x - self.step_size * gradient.sign()).clamp(low[rows], high[rows])
-            settled = view.offer(ids[rows], x, view.logits(x, ids[rows]))
-            if settled is not None and bool(settled.any()):
-                rows, x = rows[~settled], x[~settled]
+            kept = going_on(view.offer(ids[rows], x, view.logits(x, ids[rows])))
+            if kept is not None:
+                rows, x = rows[kept], x[kept]
                 if not len(rows):
                     break
         if end < self.steps:

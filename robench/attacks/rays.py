@@ -1,7 +1,7 @@
 """RayS: bisection along rays of sign vectors; it sees predicted classes, never a logit."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import torch
@@ -11,6 +11,7 @@ from robench.core.protocols import Draws, LabelsView, Stage
 from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
 from robench.numerics.projections import distance, per_row
+from robench.numerics.rows import going_on
 
 LONGEST_RAY = 2.0**16
 """sqrt(d), in L2 units, up to which `compat` finishes every bisection: images of 2^32 values."""
@@ -65,39 +66,30 @@ class RayS:
         one query of each open image, wherever its own search stands; nothing is drawn.
         """
         candidates, rows = images.clone(), torch.arange(len(ids), device=ids.device)
-        search = _Rays.of(images)
+        search, asked = _Rays.of(images), ids
         for query in range(1, self.most_queries + 1):
             x = search.points()
-            predictions = view.predictions(x, ids[rows])
-            wrong = predictions != labels[rows]
-            done = torch.zeros_like(wrong)
+            predictions = view.predictions(x, asked)
+            wrong, done = predictions != labels[rows], None
             if self.stop_at_eps and not self.compat:
                 near = wrong & search.within(x, threat.eps)
-                done = _settled_of(near, view, ids[rows], x, predictions)
+                # To name the label is no belief: what is farther is not judged.
+                done = view.offer(asked, x, torch.where(near, predictions, labels[rows]))
             search.learn(wrong, self.tolerance)
             if query >= self.queries:
-                done |= ~search.bisecting | (query == self.most_queries)
-            if bool(done.any()):
-                candidates[rows[done]] = search.at(done).candidates(threat.eps)
-                search, rows = search.at(~done), rows[~done]
+                over = ~search.bisecting | (query == self.most_queries)
+                done = over if done is None else done | over
+            kept = going_on(done)
+            if kept is not None:
+                # Of those that go on as well: they are written again.
+                candidates[rows] = search.candidates(threat.eps)
+                search, rows, asked = search.at(kept), rows[kept], asked[kept]
                 if not len(rows):
                     break
         return candidates
 
 
 rays = RayS()
-
-
-def _settled_of(
-    near: Tensor, view: LabelsView, ids: Tensor, x: Tensor, predictions: Tensor
-) -> Tensor:
-    """(A,) bool: rows that the judge settled when it was offered those that `near` (A,) names."""
-    settled = torch.zeros_like(near)
-    if bool(near.any()):
-        answer = view.offer(ids[near], x[near], predictions[near])
-        if answer is not None:
-            settled[near] = answer
-    return settled
 
 
 @dataclass
@@ -130,7 +122,7 @@ class _Rays:
         return cls(images, torch.ones_like(images).flatten(1), radius, radius, radius, start, size)
 
     def at(self, keep: Tensor) -> "_Rays":
-        """Some of the images: (A,) bool."""
+        """Some of the images: (O,) positions."""
         return _Rays(*(getattr(self, field.name)[keep] for field in fields(self)))
 
     @property
@@ -140,8 +132,11 @@ class _Rays:
 
     @property
     def _sqrt_d(self) -> Tensor:
-        """L2 length of a sign vector: the way after which, but for rounding, pixels are 0 or 1."""
-        return self.radius.new_tensor(self.signs.shape[1]).sqrt()
+        """() on the CPU, which no GPU waits for: L2 length of a sign vector.
+
+        It is the way after which, but for rounding, pixels are 0 or 1.
+        """
+        return torch.tensor(self.signs.shape[1], dtype=self.radius.dtype).sqrt()
 
     def points(self) -> Tensor:
         """(A, C, H, W) what to ask next: the ray at its test radius or between low and high."""
@@ -188,9 +183,10 @@ class _Rays:
         self.size = torch.where(last, (self.size + 1) // 2, self.size)
 
     def candidates(self, eps: float) -> Tensor:
-        """(A, C, H, W) the nearest hits within eps, elsewhere the images; ends all bisections."""
-        self._finish(torch.ones_like(self.bisecting))
-        x = self._points(self.signs, self.radius)
+        """(A, C, H, W) the nearest hits within eps, elsewhere the images, if it ended here."""
+        ended = replace(self)
+        ended._finish(torch.ones_like(self.bisecting))
+        x = self._points(ended.signs, ended.radius)
         # Nothing is known of the point at an infinite radius: no query hit anything.
-        found = self.radius.isfinite() & self.within(x, eps)
+        found = ended.radius.isfinite() & self.within(x, eps)
         return torch.where(per_row(found, x), x, self.images)

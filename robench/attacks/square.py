@@ -15,6 +15,7 @@ from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
 from robench.numerics.losses import margin_of
 from robench.numerics.projections import L2_SHRINK, feasible_box, per_row, row_l2
+from robench.numerics.rows import going_on
 
 SEGMENT = 500
 """Proposals that share one `step` of the draws: part of what a draw is, so it never changes."""
@@ -99,28 +100,29 @@ class Square:
             x = moves.unpack(view.recall("square_point", ids))
             best = view.recall("square_margin", ids)
         near, side, corners = view.near(x, ids, None), None, ids.new_zeros(len(ids), 2)
+        asked = ids  # the same tensor as long as no image leaves: it is counted once
         for turn in range(-1 if first == 0 else 0, end - first):
             z = x
             if turn >= 0:
                 if moves.side(turn) != side:
                     side = moves.side(turn)
-                    near = view.near(x, ids[rows], side)
+                    near = view.near(x, asked, side)
                 z, corners = moves.propose(x, rows, turn)
-            logits = near.logits(z, ids[rows], corners)
+            logits = near.logits(z, asked, corners)
             margin = margin_of(logits, labels[rows])
             # Below 0 nothing stops: only the judge settles an image, and a hit that it did not
             # confirm becomes one that it does by going lower still. NaN is never lower.
             lower = margin < best
             near.keep(lower)
             x, best = torch.where(per_row(lower, x), z, x), torch.where(lower, margin, best)
-            settled = view.offer(ids[rows], z, logits)
-            if settled is not None and bool(settled.any()):
-                rows, x, best = rows[~settled], x[~settled], best[~settled]
+            kept = going_on(view.offer(asked, z, logits))
+            if kept is not None:
+                rows, asked, x, best = rows[kept], asked[kept], x[kept], best[kept]
                 if not len(rows):
                     break
         if end < self.queries - 1:
-            view.keep("square_point", ids[rows], moves.pack(x, rows))
-            view.keep("square_margin", ids[rows], best)
+            view.keep("square_point", asked, moves.pack(x, rows))
+            view.keep("square_margin", asked, best)
             return None
         candidates = images.clone()
         candidates[rows] = x

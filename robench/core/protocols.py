@@ -49,7 +49,10 @@ class View(Protocol):
         ...
 
     def offer(self, ids: "Tensor", x: "Tensor", logits: "Tensor") -> "Tensor | None":
-        """Show an iterate. Rule `any`: (B,) bool of settled rows; rule `last`: None."""
+        """Show an iterate: (B,) bool of settled rows, or None, which is "none".
+
+        Always None under rule `last`. Rows whose logits are not finite are not judged.
+        """
         ...
 
     def module(self, *, offer: bool) -> "nn.Module":

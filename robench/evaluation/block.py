@@ -91,17 +91,24 @@ class Block:
         """Rule `any`: judge what the search believes broken. Returns settled rows, or None."""
         if self.stop == "last":
             return None
-        places = self._places(ids)
+        places, strange = self._places(ids)
         settled = self.rows["settled"]
+        done = settled[places]
         # A NaN logit is no belief: argmax would return its index.
         believed = logits.isfinite().all(dim=1)
         believed &= logits.argmax(dim=1) != self.rows["labels"][places]
-        believed &= ~settled[places]
-        if bool(believed.any()):
-            confirmed = self._judge(places[believed], x[believed])
-            missed = places[believed][~confirmed]
-            count(self.rows["unconfirmed/" + self.component], missed)
-            self.rows.note("unconfirmed_hit", missed, torch.ones_like(missed, dtype=torch.bool))
+        believed &= ~done
+        # All that the host has to know, at once: each question waits for a GPU.
+        to_judge, done_before, not_ours = torch.stack([believed, done, strange]).cpu()
+        if bool(not_ours.any()):
+            raise RunError(f"{self.component} offered images that it was not given")
+        if not bool((to_judge | done_before).any()):
+            return None
+        if bool(to_judge.any()):
+            which = to_judge.nonzero()[:, 0].to(places.device)
+            missed = ~self._judge(places[which], x[which])
+            count(self.rows["unconfirmed/" + self.component], places[which], missed)
+            self.rows.note("unconfirmed_hit", places[which], missed)
         return settled[places]
 
     def _submit(self, attacked: Tensor, candidates: object) -> None:
@@ -112,8 +119,8 @@ class Block:
             raise RunError(
                 f"{self.component} returned {got}, expected candidates {tuple(expected)}"
             )
-        is_open = ~self.rows["settled"][attacked]
-        if bool(is_open.any()):
+        is_open = (~self.rows["settled"][attacked]).nonzero()[:, 0]
+        if len(is_open):
             x = candidates.detach().to(self.images.device, torch.float32)
             self._judge(attacked[is_open], x[is_open])
 
@@ -140,21 +147,18 @@ class Block:
         spent = self.view.forward_passes + self.view.backward_passes
         return int(spent[lost].sum())
 
-    def _places(self, ids: Tensor) -> Tensor:
-        """Positions in the block; an id that is not attacked here is the search's mistake."""
+    def _places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions in the block; and (B,) bool of ids that are not attacked here."""
         found = torch.searchsorted(self._sorted, ids).clamp(max=len(self._sorted) - 1)
         places = self._order[found]
-        if not bool(((self.rows["ids"][places] == ids) & self.rows.correct[places]).all()):
-            raise RunError(f"{self.component} offered images that it was not given")
-        return places
+        return places, (self.rows["ids"][places] != ids) | ~self.rows.correct[places]
 
     def _judge(self, places: Tensor, x: Tensor) -> Tensor:
         judgement = self.judge.verify(self.images[places], x.detach(), self.rows["labels"][places])
         for name, mark in judgement.findings.items():
             if name.startswith("rejected"):
                 self.rows.note(name, places, mark)
-        first = _first_of_each(places, judgement.broken)
-        self._record(places[first], x[first], judgement.at(first))
+        self._record(places, x, judgement)
         count(self.rows["checks"], places)
         return judgement.broken
 
@@ -164,11 +168,12 @@ class Block:
         Rule `last`: the latest. Rule `any`: the one that broke the image, else that of the smallest
         margin.
         """
-        rows = self.rows
+        rows, kept = self.rows, _first_of_each(places, judgement.broken)
         if self.stop == "any":
             nearer = (rows["checks"][places] == 1) | (judgement.margin < rows["margin"][places])
-            kept = judgement.broken | nearer
-            places, x, judgement = places[kept], x[kept], judgement.at(kept)
+            kept &= judgement.broken | nearer
+        which = kept.nonzero()[:, 0]
+        places, x, judgement = places[which], x[which], judgement.at(which)
         rows["prediction"][places] = judgement.prediction
         rows["margin"][places] = judgement.margin
         rows["distance"][places] = judgement.distance
@@ -176,16 +181,17 @@ class Block:
         for name, mark in judgement.findings.items():
             if not name.startswith("rejected"):
                 rows.column("finding/" + name, mark)[places] = mark
-        by = rows.components.index(self.component) + 1
-        rows["broken_by"][places[judgement.broken]] = by
+        by, broken = rows.components.index(self.component) + 1, judgement.broken
+        rows["broken_by"][places] = torch.where(broken, by, rows["broken_by"][places])
         # Last: an interruption before this line leaves the image open, never half told.
-        rows["settled"][places[judgement.broken]] = True
+        rows["settled"][places] |= broken
 
 
 def _first_of_each(places: Tensor, broken: Tensor) -> Tensor:
-    """Which rows to keep when an image is there several times: its first broken one, else first."""
+    """(B,) bool: of the rows of an image that is there several times its first broken one, or
+    its first."""
     order = (2 * places + ~broken).argsort(stable=True)
     ordered = places[order]
     new = torch.ones_like(broken)
     new[1:] = ordered[1:] != ordered[:-1]
-    return order[new]
+    return torch.empty_like(new).index_copy_(0, order, new)

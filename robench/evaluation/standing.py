@@ -80,7 +80,9 @@ class Standing:
 
     def note(self, name: str, places: Tensor, mark: Tensor) -> None:
         """Raise a finding on those of `places` (B,) that `mark` (B,) names."""
-        self.column(_FINDING + name, mark)[places[mark]] = True
+        # Added up, since a place may be there twice; not picked, since a GPU would be waited for.
+        marked = torch.zeros_like(self["ids"]).index_add_(0, places, mark.long())
+        self.column(_FINDING + name, mark).logical_or_(marked > 0)
 
     def memory(self) -> dict[str, Tensor]:
         """What searches keep between stages, by name."""

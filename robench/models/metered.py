@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,7 +24,7 @@ class _Metered:
 
     def __init__(self, view: ModelView, stage: Stage) -> None:
         self.keep, self.recall = view.keep, view.recall
-        self._charge, self._logits = _charge(view, stage), view.logits
+        self._charge, self._logits = _Allowance(view, stage).charge, view.logits
         self._near, self._offer = view.near, view.offer
         self._classes: Callable[[Tensor], int] = lambda ids: view.clean_logits(ids[:1]).shape[1]
 
@@ -70,17 +71,39 @@ class _MeteredNear:
         return self._near.logits(z, ids, corners)
 
 
-def _charge(view: ModelView, stage: Stage) -> Callable[[Tensor], None]:
-    """Refuses a query of an image that has had all those of the stage."""
+class _Allowance:
+    """Refuses a query of an image that has had all those of the stage.
 
-    def charge(ids: Tensor) -> None:
-        asked = view.forward_passes.clone()
-        count(asked, view.places(ids))
-        most = int(asked.max())  # an image may be there several times: counting rows is not enough
-        if most > stage.forward_passes:
+    Counted on the host: as long as the ids are the same tensor, each image is there as often as
+    before. Other ids, or a bound that is reached, are counted out on the device.
+    """
+
+    def __init__(self, view: ModelView, stage: Stage) -> None:
+        self._places, self._asked = view.places, view.forward_passes
+        self._component, self._allowed = stage.component, stage.forward_passes
+        self._most = 0
+        """Queries that no image has had more of."""
+        self._ids: tuple[Tensor, int] | None = None
+        """The ids of the last query, and how often they have been written to."""
+        self._each = 0
+        """How often one image is among them at most."""
+
+    def charge(self, ids: Tensor) -> None:
+        """Count a query of `ids` (B,). Raises: RunError for one too many."""
+        if not self._are(ids) or self._most + self._each > self._allowed:
+            times = torch.zeros_like(self._asked)
+            count(times, self._places(ids))
+            # An image may be there several times: counting rows is not enough.
+            both = torch.stack([times.max(), (self._asked + times).max()])
+            self._each, self._most = both.tolist()
+            self._ids = None if ids.is_inference() else (ids, ids._version)
+        else:
+            self._most += self._each
+        if self._most > self._allowed:
             raise RunError(
-                f"{stage.component} asked about an image {most} times, {stage.forward_passes} "
+                f"{self._component} asked about an image {self._most} times, {self._allowed} "
                 "queries are allowed: this is a fault of the search"
             )
 
-    return charge
+    def _are(self, ids: Tensor) -> bool:
+        return self._ids is not None and ids is self._ids[0] and ids._version == self._ids[1]

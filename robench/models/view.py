@@ -155,7 +155,7 @@ class ModelView:
         rows = gradient.flatten(1)
         dead = ~rows.isfinite().all(dim=1) | (rows == 0).all(dim=1)
         had = self.backward_passes > 0
-        count(self._dead, places[dead & ~had[places]])
+        count(self._dead, places, dead & ~had[places])
         had[places] = True
         self._all_had_gradients = bool(had.all())
 
@@ -235,9 +235,13 @@ class _Near:
         self._kept = kept
 
 
-def count(counter: Tensor, places: Tensor) -> None:
-    """Add one at each of `places` (B,), at a place that is there twice twice."""
-    counter.index_add_(0, places, torch.ones_like(places, dtype=counter.dtype))
+def count(counter: Tensor, places: Tensor, which: Tensor | None = None) -> None:
+    """Add one at each of `places` (B,), or those that `which` (B,) names; twice at one there twice.
+
+    A mask is added and not picked by: a GPU would be asked how many rows it holds.
+    """
+    ones = torch.ones_like(places) if which is None else which
+    counter.index_add_(0, places, ones.to(counter.dtype))
 
 
 class _CountingModule(nn.Module):

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from robench.numerics.rows import going_on
+
 Gradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x (A, ...), rows (A,)) -> (logits (A, K), gradient (A, ...)); rows index the starting batch."""
 Settled = Callable[[Tensor, Tensor, Tensor], Tensor | None]
@@ -30,12 +32,11 @@ def signed_ascent(
     x = start
     for step_size in step_sizes:
         logits, direction = gradient(x, rows)
-        done = settled(x, rows, logits) if settled is not None else None
-        if done is not None and bool(done.any()):
-            keep = ~done
-            result[rows[done]] = x[done]
-            x, rows, direction = x[keep], rows[keep], direction[keep]
-            low, high = low[keep], high[keep]
+        kept = going_on(settled(x, rows, logits)) if settled is not None else None
+        if kept is not None:
+            result[rows] = x  # of those that go on as well: they are written again
+            x, rows, direction = x[kept], rows[kept], direction[kept]
+            low, high = low[kept], high[kept]
             if not len(rows):
                 return result
         x = torch.clamp(x + step_size * direction.sign(), low, high)

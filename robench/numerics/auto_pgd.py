@@ -8,6 +8,7 @@ from torch import Tensor
 
 from robench.core.threat import ThreatModel
 from robench.numerics.projections import feasible_box, per_row, project, row_l2
+from robench.numerics.rows import going_on
 
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
 """(x (A, ...), rows (A,)) -> (values (A,) to maximise, gradient (A, ...), (A,) bool of rows that
@@ -91,7 +92,7 @@ class Ascent:
         )
 
     def keep(self, kept: Tensor) -> None:
-        """Leave the other rows out from now on. kept: (A,) bool."""
+        """Leave the other rows out from now on. kept: (O,) positions."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name)[kept])
 
@@ -117,7 +118,9 @@ class Ascent:
         self.value, self.gradient = value, gradient
         better = values > self.best_value
         self.best_value = torch.where(better, values, self.best_value)
-        self.best[better], self.best_gradient[better] = self.x[better], gradient[better]
+        there = per_row(better, self.x)
+        self.best = torch.where(there, self.x, self.best)
+        self.best_gradient = torch.where(there, gradient, self.best_gradient)
 
     def review(self, steps: int, rho: float) -> None:
         """Halve step sizes and go back to the best point where the last `steps` steps did poorly.
@@ -162,8 +165,8 @@ def auto_pgd(
         run.record(values, gradient, compat)
         if compat and step == 0:
             run.value = torch.zeros_like(run.value)
-        if settled is not None and bool(settled.any()):
-            run.keep(~settled)
+        if (kept := going_on(settled)) is not None:
+            run.keep(kept)
         if not len(run.rows):
             break
         if step in marks:

@@ -4,10 +4,17 @@ import torch
 from torch import Tensor
 
 from robench.core.threat import Norm
+from robench.numerics.rows import in_fixed_rows
+
+UNCHECKED = 8
+"""Newton steps on a GPU before it is asked whether they were enough: on images they are. One that
+is too many changes nothing."""
 
 
 def row_sum(values: Tensor) -> Tensor:
     """(B,) float64 sums of the rows of (B, d), each the same whatever B is."""
+    if values.device.type != "cpu":
+        return in_fixed_rows(lambda part: part.sum(dim=1, dtype=torch.float64), values)
     # A single row is reduced by all threads, several rows one by one: two rows keep one rounding.
     pair = values.repeat(2, 1) if len(values) == 1 else values
     return pair.sum(dim=1, dtype=torch.float64)[: len(values)]
@@ -48,13 +55,15 @@ def _multiplier(rate: Tensor, most: Tensor, goal: Tensor) -> Tensor:
     """
     end, total = most / rate, row_sum(most)[:, None]  # NaN where nothing moves: never free
     value, part, free = torch.zeros_like(goal), torch.empty_like(rate), torch.empty_like(rate)
+    steps = 1 if goal.device.type == "cpu" else UNCHECKED
     while True:
-        torch.gt(end, value, out=free)
-        slope = row_sum(torch.mul(rate, free, out=part))[:, None]
-        full = total - row_sum(torch.mul(most, free, out=part))[:, None]
-        # max: rounding must not turn a step back, or it might come again for ever.
-        step = torch.maximum(value, (goal - full) / slope)
-        following = torch.where(slope > 0, step, value)
-        if torch.equal(following, value):
+        for _ in range(steps):
+            before = value
+            torch.gt(end, value, out=free)
+            slope = row_sum(torch.mul(rate, free, out=part))[:, None]
+            full = total - row_sum(torch.mul(most, free, out=part))[:, None]
+            # max: rounding must not turn a step back, or it might come again for ever.
+            step = torch.maximum(value, (goal - full) / slope)
+            value = torch.where(slope > 0, step, value)
+        if torch.equal(value, before):
             return value
-        value = following

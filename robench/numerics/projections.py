@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from robench.core.threat import ThreatModel
+from robench.numerics.rows import in_fixed_rows
 
 L2_SHRINK = 1 - 2e-7
 """Searches project to eps (1 - 2e-7), so that float32 rounding stays inside the judge's 1e-6."""
@@ -17,6 +18,8 @@ def per_row(values: Tensor, like: Tensor) -> Tensor:
 def row_l2(delta: Tensor) -> Tensor:
     """(B,) float64 l2 norms of the rows of (B, ...)."""
     rows = delta.flatten(1).double()
+    if rows.device.type != "cpu":
+        return in_fixed_rows(lambda part: torch.linalg.vector_norm(part, dim=1), rows)
     # A single row is reduced by all threads, several rows one by one: two rows keep one rounding.
     pair = rows.expand(2, -1) if rows.shape[0] == 1 else rows
     return torch.linalg.vector_norm(pair, dim=1)[: rows.shape[0]]  # type: ignore[no-any-return]

@@ -24,19 +24,22 @@ Predict = Callable[[Tensor], Tensor]
 
 class Asked:
     """A view of `predict`, whose judge confirms everything or nothing. It notes what it is asked
-    about each image, and what is offered."""
+    about each image, and what is offered for a hit: to offer the label claims nothing."""
 
     def __init__(self, predict: Predict, *, confirms: bool = False) -> None:
         self.predict, self.confirms = predict, confirms
         self.asked, self.offered = dict[int, list[Tensor]](), dict[int, list[Tensor]]()
+        self.labels = torch.zeros(0, dtype=torch.int64)
 
     def predictions(self, x: Tensor, ids: Tensor) -> Tensor:
         self._note(self.asked, x, ids)
         return self.predict(x)
 
     def offer(self, ids: Tensor, x: Tensor, predictions: Tensor) -> Tensor:
-        self._note(self.offered, x, ids)
-        return torch.full(ids.shape, self.confirms)
+        believed = predictions != self.labels[ids]
+        if believed.any():
+            self._note(self.offered, x[believed], ids[believed])
+        return believed & self.confirms
 
     def _note(self, notes: dict[int, list[Tensor]], x: Tensor, ids: Tensor) -> None:
         assert len(ids.unique()) == len(ids) == len(x) > 0
@@ -51,6 +54,7 @@ def run_on(view: Asked, images: Tensor, search: RayS, threat: ThreatModel = ALL)
     """Candidates for images that are classified right."""
     (stage,) = search.stages("rays", 2)
     labels, ids = view.predict(images), torch.arange(len(images))
+    view.labels = labels
     out = stage.run(view, images, labels, ids, threat, ImageDraws(0, "rays"))
     assert max(view.counts(len(images))) <= stage.forward_passes
     return out  # type: ignore[no-any-return]

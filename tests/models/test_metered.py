@@ -96,6 +96,64 @@ def test_images_in_turn_are_not_mistaken_for_one_image() -> None:
     assert ask("logits", 1, in_turn) == [1, 1, 1, 1]
 
 
+def test_the_same_ids_are_counted_on_the_host() -> None:
+    """Asked again with one tensor: as many queries as are allowed and no more."""
+
+    def again(n: int, each: int) -> Search:
+        def search(view: Any, images: Tensor, ids: Tensor) -> Tensor:
+            x, asked = images.repeat(each, 1, 1, 1), ids.repeat(each)
+            for _ in range(n):
+                view.logits(x, asked)
+            return images
+
+        return search
+
+    assert ask("logits", 6, again(3, each=2)) == [6, 6, 6, 6]
+    with pytest.raises(RunError, match="asked about an image 8 times, 7 queries are allowed"):
+        ask("logits", 7, again(4, each=2))
+
+
+def test_ids_that_were_written_to_are_others() -> None:
+    def search(view: Any, images: Tensor, ids: Tensor) -> Tensor:
+        asked = ids[:2].clone()
+        view.logits(images[:2], asked)
+        asked[:] = ids[0]
+        view.logits(images[:2], asked)
+        return images
+
+    assert ask("logits", 3, search) == [3, 1, 0, 0]
+    with pytest.raises(RunError, match="asked about an image 3 times, 2 queries are allowed"):
+        ask("logits", 2, search)
+
+
+def test_a_bound_that_is_reached_is_counted_out() -> None:
+    """Two halves in turn: no image has had more than half of the calls."""
+
+    def in_turn(view: Any, images: Tensor, ids: Tensor) -> Tensor:
+        first, second = ids[:2].clone(), ids[2:].clone()
+        for _ in range(2):
+            view.logits(images[:2], first)
+            view.logits(images[:2], first)
+            view.logits(images[2:], second)
+            view.logits(images[2:], second)
+        return images
+
+    assert ask("logits", 4, in_turn) == [4, 4, 4, 4]
+
+
+def test_ids_of_inference_mode_are_counted_out() -> None:
+    """They do not say how often they were written to."""
+
+    def search(view: Any, images: Tensor, ids: Tensor) -> Tensor:
+        with torch.inference_mode():
+            asked = ids.clone()
+        for _ in range(3):
+            view.logits(images, asked)
+        return images
+
+    assert ask("logits", 3, search) == [3, 3, 3, 3]
+
+
 @pytest.mark.parametrize("sees", ["logits", "labels"])
 @pytest.mark.parametrize("name", ["loss_gradient", "module", "clean_logits", "forward_passes"])
 def test_there_is_no_way_to_the_model(sees: Sight, name: str) -> None:
