@@ -17,6 +17,7 @@ from robench.core.record import Component, Cost, Flag, Record, Stop, Verdict, Ve
 from robench.core.threat import ThreatModel
 from robench.evaluation.block import Block
 from robench.evaluation.flags import record_flags
+from robench.evaluation.in_flight import most_in_flight
 from robench.evaluation.pace import Pace, Report
 from robench.evaluation.standing import Standing
 from robench.evaluation.store import RecordFile, Shard, united_components
@@ -34,7 +35,6 @@ from robench.models.prepare import reason
 
 BLOCK_SECONDS = 55.0
 """A block of images in flight is sized to take at most about this long; larger ones fill passes."""
-MOST_IN_FLIGHT = 1024
 SAVE_SECONDS = 5.0
 """Between partial records. With a block it is what a SIGKILL can cost: a minute."""
 REPORT_SECONDS = 0.1
@@ -230,7 +230,8 @@ class _Run:
         rows = self.record.pass_shape.search * passes_at_once(self.target.device)
         fill = max(1, rows // stage.width)  # images that fill the passes that run side by side
         seconds = max(self.one.of_stage(stage), 1e-9)
-        return even_block(waiting, int(min(MOST_IN_FLIGHT, BLOCK_SECONDS / seconds)), fill)
+        most = most_in_flight(self.target.device, stage.width * self.target.images[0].numel())
+        return even_block(waiting, int(min(most, BLOCK_SECONDS / seconds)), fill)
 
     def _block(self, number: int) -> None:
         """One stage on as many of the images that wait for it as a block holds."""
