@@ -10,6 +10,8 @@ from torch import Tensor
 from robench.core.protocols import Stage
 from robench.core.record import Stop
 from robench.core.threat import Norm, ThreatModel
+from robench.evaluation.block import _first_of_each
+from robench.numerics.ascent import signed_ascent
 from tests.harness import Outcome, attack, random_images, small_cnn
 
 
@@ -89,3 +91,30 @@ def test_under_the_rule_last_nothing_is_said() -> None:
         return images
 
     assert all(offered(search, "last").survived)
+
+
+def test_of_an_image_that_is_there_twice_the_first_broken_row_is_kept() -> None:
+    places = torch.tensor([3, 1, 3, 1, 2, 2])
+    broken = torch.tensor([False, True, True, True, False, False])
+    assert _first_of_each(places, broken).tolist() == [False, True, True, False, True, False]
+
+
+def test_a_settled_row_stays_where_it_was_settled() -> None:
+    """And costs no further pass."""
+    asked = []
+
+    def gradient(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        asked.append(rows.tolist())
+        return x, torch.ones_like(x)
+
+    start, end = torch.zeros(3, 1), torch.ones(3, 1)
+    found = signed_ascent(
+        gradient,
+        start,
+        start,
+        end,
+        step_sizes=[0.25] * 3,
+        settled=lambda x, rows, logits: (rows == 1) & (x[:, 0] > 0),
+    )
+    assert found[:, 0].tolist() == [0.75, 0.25, 0.75]
+    assert asked == [[0, 1, 2], [0, 1, 2], [0, 2]]

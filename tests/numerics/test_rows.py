@@ -53,13 +53,19 @@ def test_sums_on_a_gpu_are_by_fixed_rows(n: int, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("robench.attacks.apgd.in_fixed_rows", noted)
     x = torch.randn(n, 40)
     own = torch.arange(n) % 40
-    here = [row_l2(x), row_sum(x), dual_norm(x, "l2"), values_of(log_odds, x, own)]
-    assert not shapes
-    with pretended():
-        y = x.to("cuda")
-        there = [row_l2(y), row_sum(y), dual_norm(y, "l2"), values_of(log_odds, y, own.to("cuda"))]
-        assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
-    assert shapes == {FIXED_ROWS}
+    sums = (
+        row_l2,
+        row_sum,
+        lambda z: dual_norm(z, "l2"),
+        lambda z: values_of(log_odds, z, own.to(z.device)),
+    )
+    for summed in sums:
+        here = summed(x)
+        assert not shapes
+        with pretended():
+            assert torch.equal(summed(x.to("cuda")).cpu(), here)
+        assert shapes == {FIXED_ROWS}
+        shapes.clear()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
