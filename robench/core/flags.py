@@ -41,6 +41,7 @@ FLAGS: dict[str, tuple[tuple[Level, ...], str]] = {
     "precision_fallback": (("info",), "the search ran in another precision than asked for"),
     "modified_input": (("fail",), "the attack changed the images that it was given"),
     "defense_changed": (("fail",), "the defense changed while it was attacked"),
+    "nondeterministic_search": (("warn",), "the device has no kernel that gives the same twice"),
     "mixed_hardware": (("info",), "parts may come from other hardware"),
     "batch_dependent": (("info",), "another package's search, whose draws batches share"),
     "attack_remark": (("info",), "what the attack says of itself"),

@@ -16,12 +16,13 @@ from robench.core.protocols import Stage
 from robench.core.record import Component, Cost, Flag, Record, Stop, Verdict, Verdicts
 from robench.core.threat import ThreatModel
 from robench.evaluation.block import Block
-from robench.evaluation.flags import record_flags
+from robench.evaluation.flags import nondeterministic_flag, record_flags
 from robench.evaluation.in_flight import most_in_flight
 from robench.evaluation.pace import Pace, Report
 from robench.evaluation.standing import Standing
 from robench.evaluation.store import RecordFile, Shard, united_components
 from robench.evaluation.target import HALVED, Target, halved_flag
+from robench.models.determinism import deterministic_search
 from robench.models.devices import let_go
 from robench.models.global_rng import seeded_global_rng
 from robench.models.passes import (
@@ -125,7 +126,7 @@ def measure(target: Target, job: Job, file: RecordFile, sitting: Sitting) -> Rec
     target.pass_seconds(job.attack.attack)  # kernels warmed up before the record's clock starts
     run = _Run(target, job, file, sitting, record)
     # Foreign code may draw from the global generators: what it draws is the same each time.
-    with seeded_global_rng(), exact_float32():
+    with seeded_global_rng(), exact_float32(), deterministic_search(target.device) as run.uncertain:
         run.go()
     return run.record
 
@@ -141,6 +142,7 @@ class _Run:
         self.verdicts: dict[int, Verdict] = {v.id: v for v in record.verdicts}
         self.broken = sum(not verdict.survived for verdict in record.verdicts)
         self.lasting = {f.name: f for f in record.flags if f.name in _LASTING}
+        self.uncertain: list[str] = []  # operators without a deterministic kernel
         self.halvings = 0
         while target.pass_shape(self.halvings).search > record.pass_shape.search:
             self.halvings += 1
@@ -350,6 +352,8 @@ class _Run:
             self.target.set.class_names,
             self.target.set.notes,
         )
+        if self.uncertain:
+            self._keep(nondeterministic_flag(self.uncertain))
         mixed = [_MIXED] if self.job.mixed_hardware else []
         # What happened in this sitting is the later word on memory.
         own = (flag for flag in self.target.flags if flag.name not in self.lasting)
@@ -376,7 +380,7 @@ _MIXED = Flag(
     level="info",
     message="parts may come from other hardware: verdicts at the edge may round otherwise",
 )
-_LASTING = ("modified_input", HALVED, "defense_changed")
+_LASTING = ("modified_input", HALVED, "defense_changed", "nondeterministic_search")
 """Flags of what happened in a sitting: they stay when the record is resumed."""
 
 

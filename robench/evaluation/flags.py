@@ -279,6 +279,15 @@ def _class_order(notes: Sequence[str]) -> Flag | None:
     return Flag(name="class_order", level="info", message="; ".join(notes)) if notes else None
 
 
+def nondeterministic_flag(operators: Sequence[str]) -> Flag:
+    """That the same command may find other candidates, by the operators that make it so."""
+    message = (
+        f"no deterministic kernel on this device for {', '.join(operators)}: another run of the "
+        "same search may differ"
+    )
+    return Flag(name="nondeterministic_search", level="warn", message=message, value=len(operators))
+
+
 def _batch_dependent(attack: Any) -> Flag | None:
     if not getattr(attack, "batch_dependent", False):
         return None

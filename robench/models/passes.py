@@ -12,6 +12,7 @@ import torch
 
 from robench.core.errors import InputError
 from robench.core.record import PassShape
+from robench.models.determinism import reserve_cublas_workspace
 from robench.models.float32 import float32_products
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -43,6 +44,7 @@ def resolve_device(text: str) -> torch.device:
         return torch.device("cpu")
     if (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {text!r} is not there: {torch.cuda.device_count()} CUDA devices")
+    reserve_cublas_workspace()
     return torch.device(
         "cuda", torch.cuda.current_device() if device.index is None else device.index
     )
@@ -68,10 +70,18 @@ def _gains_from_bf16(device: torch.device) -> bool:
 
 
 def device_kind(device: torch.device, precision: str) -> str:
-    """What verdicts may depend on beside their inputs, as one text: cpu/avx512_bf16/2.13.0/bf16."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_class()
+    """What verdicts may depend on beside their inputs, as one text: cpu/avx512_bf16/2.13.0/bf16.
+
+    Of a GPU also the libraries that its kernels come from, which one version of PyTorch is built
+    with several of: cuda/NVIDIA-H200/2.11.0/cuda13.0-cudnn91900/bf16.
+    """
     version = torch.__version__.split("+")[0]
-    return f"{device.type}/{name.replace(' ', '-')}/{version}/{precision}"
+    if device.type != "cuda":
+        return f"{device.type}/{cpu_class()}/{version}/{precision}"
+    name = torch.cuda.get_device_name(device).replace(" ", "-")
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    libraries = f"cuda{torch.version.cuda}-cudnn{cudnn}"
+    return f"cuda/{name}/{version}/{libraries}/{precision}"
 
 
 def pass_shape(device: torch.device, elements: int) -> PassShape:
