@@ -9,7 +9,6 @@ import torch.utils.deterministic
 
 from robench.models.determinism import deterministic_search, reserve_cublas_workspace
 from robench.models.passes import device_kind, resolve_device
-from robench.models.world import own_world
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 # As PyTorch 2.11 to 2.13 words them where there is a GPU.
@@ -49,7 +48,7 @@ def test_a_search_on_a_gpu_is_deterministic_and_the_mode_before_comes_back() -> 
 def test_a_mode_of_the_user_comes_back() -> None:
     try:
         torch.use_deterministic_algorithms(True, warn_only=False)
-        with own_world(), deterministic_search(CUDA):
+        with deterministic_search(CUDA):
             unsure()  # the user's strict mode would raise here
         assert settings() == (True, False, True, False)
     finally:
