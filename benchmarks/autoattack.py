@@ -17,6 +17,7 @@ import typer
 
 from benchmarks.comparison import Compared, accuracy, met, report, report_parts, united
 from benchmarks.contest import Contest, best_batch, check_settings
+from benchmarks.tf32 import HELP, pinned
 from robench import ThreatModel
 from robench.core.threat import DEFAULT_EPS
 from robench.data.open import load_evalset
@@ -53,6 +54,7 @@ def main(
     ] = False,
     attack: Annotated[str, typer.Option(hidden=True)] = "autoattack",
     reference: Annotated[str, typer.Option(hidden=True)] = "autoattack",
+    tf32: Annotated[bool, typer.Option("--tf32", help=HELP)] = False,
 ) -> None:
     """Print time ratio, verdicts and passes, shard by shard and in all."""
     where = resolve_device(device)
@@ -73,15 +75,17 @@ def main(
         "hardware": hardware(where),
         "attack": attack,
         "reference": reference,
+        **({"tf32": tf32} if where.type == "cuda" else {}),
     }
     check_settings(keep, settings)
     batch = size if peer_batch is None else peer_batch
-    batch = batch or best_batch(keep, found.model.to(where), images, where, size)
+    with pinned(where, tf32) as said:
+        batch = batch or best_batch(keep, found.model.to(where), images, where, size)
     facts = ", ".join(f"{k} {v}" for k, v in hardware(where).items())
     typer.echo(f"{facts}; {device_kind(where, precision)}; finished parts in {keep.resolve()}")
     typer.echo(f"{defense}, {dataset} n {n}, {norm} eps {threat.eps:.6g}, seed {seed}")
-    typer.echo(f"reference:{reference} at batch size {batch}; ours: {attack} {precision}")
-    contest = Contest(found, images, threat, where, precision, attack, reference, batch, keep)
+    typer.echo(f"reference:{reference} at batch size {batch}; ours: {attack} {precision}; {said}")
+    contest = Contest(found, images, threat, where, precision, attack, reference, batch, keep, tf32)
     ids = images.ids.tolist()
     whole = compare(contest, ids, size, seed)
     if recheck:

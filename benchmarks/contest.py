@@ -11,6 +11,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from benchmarks.tf32 import pinned
 from robench import ThreatModel, evaluate
 from robench.attacks.adapters.reference import adapt
 from robench.core.files import atomic_write
@@ -74,7 +75,7 @@ class Contest:
     """Two contestants on one network and one threat; every finished part is a file in `keep`.
 
     images: all of them. attack: ours by name. reference: the authors' by the name after
-    `reference:`. batch_size: of the reference. Delete a file to have its part measured again.
+    `reference:`. batch_size, tf32: of the reference. Delete a file to have its part measured again.
     """
 
     defense: Defense
@@ -86,6 +87,7 @@ class Contest:
     reference: str
     batch_size: int
     keep: Path
+    tf32: bool = False
     network: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,14 +103,15 @@ class Contest:
         return kept(path, ids, lambda: self._ours(ids, seed, attack or self.attack))
 
     def _theirs(self, ids: Sequence[int], seed: int) -> Side:
-        """As its documentation runs it, torch's own settings included; judged outside the clock."""
+        """As its documentation runs it, TF32 aside; judged outside the clock."""
         x, y = tensors(self.images.select(ids), self.device)
         network = CountingNetwork(self.network)
         search = adapt(*parse_call(self.reference))
         suite = search.suite(network, self.threat, seed, self.images.num_classes, self.device)
         judge = Judge(self.network, self.threat, JUDGE_ROWS)
         clean = judge.logits(x).argmax(dim=1) == y  # and a GPU's kernels are warm
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), pinned(self.device, self.tf32):
             started = time.perf_counter()
             candidates, predictions = suite.run_standard_evaluation(
                 x, y, batch_size=self.batch_size

@@ -25,6 +25,7 @@ import typer
 from torch import Tensor, nn
 
 from benchmarks.contest import JUDGE_ROWS, CountingNetwork, tensors, wait
+from benchmarks.tf32 import HELP, pinned
 from robench import ThreatModel, evaluate
 from robench.data.evalset import EvalSet
 from robench.data.open import load_evalset
@@ -133,6 +134,7 @@ def main(
     probes: Annotated[int, typer.Option(help="Queries of each step, of both; even.")] = 100,
     seeds: Annotated[int, typer.Option(help="Runs of each, in turn.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    tf32: Annotated[bool, typer.Option("--tf32", help=HELP)] = False,
 ) -> None:
     """Print both sides of each seed, ratios of medians, and how far verdicts differ."""
     where = resolve_device(device)
@@ -144,7 +146,9 @@ def main(
     typer.echo(f"{defense}, {dataset} n {len(y)}, linf eps 8/255, {steps} steps of {probes} probes")
     theirs, ours = [], []
     for seed in range(seeds):
-        with torch.random.fork_rng([where] if where.type == "cuda" else []):
+        devices = [where] if where.type == "cuda" else []
+        with torch.random.fork_rng(devices), pinned(where, tf32) as said:
+            typer.echo(said)
             torch.manual_seed(seed)
             theirs.append(run_foolbox(network, x, y, steps, probes))
         report_side(f"seed {seed} foolbox", theirs[-1])

@@ -17,6 +17,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from benchmarks.tf32 import HELP, pinned
 from robench import evaluate
 from robench.data.open import load_evalset
 from robench.defenses.reference import load_defense
@@ -120,13 +121,16 @@ def main(
     peer_batch: Annotated[
         int | None, typer.Option(help="Of both peers, where it is known; default measured.")
     ] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help=HELP)] = False,
 ) -> None:
     """Print seconds, ratios to the faster peer, and robust accuracies."""
     where = resolve_device(device)
     facts = ", ".join(f"{k} {v}" for k, v in hardware(where).items())
     typer.echo(f"{facts}; {device_kind(where, 'auto')}; n {n}, {STEPS} steps, {rounds} rounds")
-    for name in defense or ["fast-at-resnet18-w32", "natural-resnet18"]:
-        compare(name, n, rounds, where, peer_batch)
+    with pinned(where, tf32) as said:
+        typer.echo(said)
+        for name in defense or ["fast-at-resnet18-w32", "natural-resnet18"]:
+            compare(name, n, rounds, where, peer_batch)
 
 
 def compare(name: str, n: int, rounds: int, where: torch.device, peer_batch: int | None) -> None:

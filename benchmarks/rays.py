@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from benchmarks.contest import tensors, wait
 from benchmarks.rslad_peer import Change, revision
+from benchmarks.tf32 import HELP, pinned
 from robench import evaluate
 from robench.core.threat import format_eps, parse_number
 from robench.data.evalset import EvalSet
@@ -101,6 +102,7 @@ class Setting:
     device: torch.device
     queries: int
     eps: float
+    title: str
 
     def theirs(self, batch: int, most: int | None = None) -> Run:
         """The authors' code on the first `most` images, `batch` at a time."""
@@ -209,6 +211,7 @@ def main(
         int | None, typer.Option(min=1, help="Of theirs, where it is known; default measured.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    tf32: Annotated[bool, typer.Option("--tf32", help=HELP)] = False,
 ) -> None:
     """Print seconds, their ratio, accuracies, and how many images `compat` and theirs differ in."""
     where, radius = resolve_device(device), parse_number(eps)
@@ -220,10 +223,18 @@ def main(
         typer.echo(f"  {change.file}\n    - {change.old}\n    + {change.new}")
     network = load_defense(defense).model.to(where).eval()
     images = load_evalset(dataset).first(n)
-    setting = Setting(code, network, images, where, queries, radius)
-    batch = peer_batch or best_batch(setting)
+    title = f"{defense}, {dataset}"
+    setting = Setting(code, network, images, where, queries, radius, title)
+    with pinned(where, tf32) as said:
+        typer.echo(said)
+        contest(setting, peer_batch or best_batch(setting), rounds)
+
+
+def contest(setting: Setting, batch: int, rounds: int) -> None:
+    """Rounds in turn, printed."""
+    radius, queries = setting.eps, setting.queries
     words = f"eps {format_eps(radius)}, {queries} queries, {rounds} rounds"
-    typer.echo(f"\n{defense}, {dataset} n {len(images)}, {words}")
+    typer.echo(f"\n{setting.title} n {len(setting.images)}, {words}")
     contestants: dict[str, Callable[[], Run]] = {
         f"theirs (batch {batch})": lambda: setting.theirs(batch),
         "robench": lambda: setting.ours(radius),

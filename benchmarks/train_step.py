@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from benchmarks import rslad_peer
 from benchmarks.comparison import met
 from benchmarks.contest import wait
+from benchmarks.tf32 import HELP, pinned
 from robench.data.class_names import class_order
 from robench.data.evalset import EvalSet
 from robench.data.open import load_evalset
@@ -35,6 +36,7 @@ from robench.models.build import build
 from robench.models.passes import (
     cpu_class,
     device_kind,
+    exact_float32,
     hardware,
     resolve_device,
     resolve_precision,
@@ -135,7 +137,8 @@ def ours(setting: Setting, method: str, precision: str) -> Side:
     trainer = Trainer(recipe, student, kind, teachers, images, chosen)
 
     def run(batch: Batch) -> float:
-        return trainer.step(batch.rows, EPOCH, 1)["loss"]
+        with exact_float32():  # as `robench train` runs it
+            return trainer.step(batch.rows, EPOCH, 1)["loss"]
 
     return Side(f"robench {method} {chosen}", run)
 
@@ -281,6 +284,7 @@ def main(
     robust: Annotated[str, typer.Option(help="Robust teacher.")] = "fast-at-resnet18-w32",
     clean: Annotated[str, typer.Option(help="Clean teacher, derived only.")] = "natural-resnet18",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    tf32: Annotated[bool, typer.Option("--tf32", help=HELP)] = False,
 ) -> None:
     """Print images per second of both, their ratio, and how far their losses agree."""
     warnings.filterwarnings("ignore", "size_average and reduce", UserWarning)  # in their loss
@@ -296,7 +300,9 @@ def main(
     for size in widths(width):
         whose = "their own class there" if size == rslad_peer.WIDTH else "our class on both sides"
         typer.echo(f"\nresnet18 width {size} ({whose}), batch {batch}, {steps} x {rounds} steps")
-        measure(Setting(peer, where, size, teachers, train, batches), rounds)
+        with pinned(where, tf32) as said:
+            typer.echo(f"  {said}")
+            measure(Setting(peer, where, size, teachers, train, batches), rounds)
 
 
 if __name__ == "__main__":
