@@ -1,0 +1,1 @@
+"""The parts of the check of a GPU, each independent of the others: see `benchmarks.gpu_check`."""
