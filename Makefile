@@ -6,7 +6,7 @@ RUN := $(BIN)/python -m robench
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench bench-autoattack bench-train boards boards-check boards-measure
+.PHONY: help setup demo test test-slow check bench bench-autoattack bench-train gpu-check gpu-bundle boards boards-check boards-measure
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -47,6 +47,13 @@ bench-autoattack: $(STAMP)  ## time AutoAttack against its authors' code (hours 
 
 bench-train: $(STAMP)  ## time a training step against RSLAD's (BENCH_OPTIONS="--peer FOLDER", its checkout)
 	$(BIN)/python -m benchmarks.train_step $(BENCH_OPTIONS)
+
+gpu-check: $(STAMP)  ## does a GPU measure what the CPU measures (PRETEND=1: small, on no GPU at all)
+	$(BIN)/python -m benchmarks.gpu_check $(if $(PRETEND),--pretend) $(CHECK_OPTIONS)
+
+gpu-bundle: $(STAMP)  ## the same for a machine without a network, as a folder under build/
+	rm -rf build/gpu-bundle
+	$(BIN)/python -m benchmarks.bundle --out build/gpu-bundle $(BUNDLE_OPTIONS)
 
 boards: $(STAMP)  ## regenerate everything under leaderboards/ from the records
 	$(RUN) leaderboard --records leaderboards/records --format md --out leaderboards/README.md
