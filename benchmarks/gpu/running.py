@@ -42,9 +42,11 @@ def run_task(task: Task, setting: Setting, left: float) -> Part:
     process = _FORK.Process(target=_child, args=(task, own, notebook))
     started = time.monotonic()
     process.start()
-    process.join(limit)
-    late = process.is_alive()
-    _end(process, late)
+    try:
+        process.join(limit)
+    finally:  # Ctrl-C too: the part has a process group of its own
+        late = process.is_alive()
+        _end(process, late)
     part = Part(
         number=task.number,
         name=task.name,
