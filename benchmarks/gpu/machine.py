@@ -18,7 +18,7 @@ def run(setting: Setting, notes: Notebook) -> None:
     device = resolve_device(setting.device)
     kind = device_kind(device, resolve_precision("auto", device))
     notes.claim("device", kind, "a CUDA device", device.type == "cuda")
-    notes.figure("hardware", ", ".join(f"{k} {v}" for k, v in hardware().items()))
+    notes.figure("hardware", ", ".join(f"{k} {v}" for k, v in hardware(device).items()))
     notes.figure("Python, PyTorch", f"{platform.python_version()}, {torch.__version__}")
     if not setting.pretended:
         free, total = torch.cuda.mem_get_info(device)
