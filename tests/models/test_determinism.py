@@ -102,8 +102,9 @@ def test_cublas_is_told_before_cuda_is_used_and_what_the_user_said_stays(
 def test_auto_tells_cublas_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     _no_workspace(monkeypatch)
-    assert resolve_device("auto").type == "cuda"
+    assert resolve_device("auto") == torch.device("cuda", 0)
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
