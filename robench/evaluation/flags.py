@@ -21,7 +21,7 @@ ZERO_GRADIENT_SHARE = 0.01
 REFUSED_SHARE = 0.05
 FLOAT32_BITS = 24
 ALARMING = 3
-"""Images below which no share alarms: one image proves nothing (attacks.md 16)."""
+"""Images below which no share alarms: one image proves nothing."""
 SQUARE_SHARE = 0.002
 
 
