@@ -144,7 +144,8 @@ class _Run:
         self.lasting = {f.name: f for f in record.flags if f.name in _LASTING}
         self.uncertain: list[str] = []  # operators without a deterministic kernel
         self.halvings = 0
-        while target.pass_shape(self.halvings).search > record.pass_shape.search:
+        bound = target.defense.rows is not None  # it takes no smaller passes
+        while not bound and target.pass_shape(self.halvings).search > record.pass_shape.search:
             self.halvings += 1
         self.begun = self.saved = time.monotonic()
         self.save_every = SAVE_SECONDS

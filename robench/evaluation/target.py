@@ -49,8 +49,9 @@ class Target:
     """A defense on its device with its search copy, clean logits and sanity flags.
 
     precision: auto, fp32 or bf16, of searches. images_ref: what the image set was asked for as.
-    Raises: InputError for a defense whose logits have
-    another shape than the image set's classes, or are not finite on clean images.
+    Raises: InputError for a defense that fails on its first images, whose logits have another shape
+    than the image set's classes, or are not finite on clean images; RunError where its code raises
+    afterwards, or memory is full at one row.
     """
 
     def __init__(
